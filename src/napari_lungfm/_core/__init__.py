@@ -1,0 +1,1 @@
+"""What every layer shares: errors, type aliases, optional imports, safe file writing."""

@@ -1,0 +1,104 @@
+"""Write files whole or not at all."""
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from napari_lungfm._core.exceptions import OutputError
+from napari_lungfm._core.types import PathInput
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EISDIR: "it is a folder",
+    errno.ENAMETOOLONG: "the name is too long",
+}
+
+
+def output_error(path: PathInput, error: OSError) -> OutputError:
+    """Turn an `OSError` met while writing ``path`` into one precise line."""
+    reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
+    return OutputError(
+        f"cannot write '{os.fspath(path)}': {reason}; choose another output or free it"
+    )
+
+
+def make_folder(path: PathInput) -> Path:
+    """Create a folder and its parents, if need be, and make sure that it can be written to.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be created or is read-only.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise output_error(folder, error) from error
+    return folder
+
+
+@contextlib.contextmanager
+def atomic_path(path: PathInput) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it there when the block ends well.
+
+    The temporary name ends like ``path`` (``.nii.gz`` stays ``.nii.gz``), because writers choose
+    the format by it. When the block raises, the temporary file is removed and an older file at
+    ``path`` stays as it was.
+
+    Raises
+    ------
+    OutputError
+        If the folder or the file cannot be written.
+    """
+    target = Path(path)
+    make_folder(target.parent)
+    if target.is_dir():
+        raise output_error(target, IsADirectoryError(errno.EISDIR, "it is a folder"))
+    suffixes = "".join(target.suffixes[-2:])
+    handle, name = tempfile.mkstemp(prefix=".", suffix=f".tmp{suffixes}", dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _sync_and_replace(temporary, target)
+    except OSError as error:
+        if isinstance(error, OutputError) or error.errno not in _REASONS:
+            raise
+        raise output_error(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_and_replace(temporary: Path, target: Path) -> None:
+    # Without fsync a power cut can leave the new name on an empty file.
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
+    # mkstemp makes files private (0600); a result should be as readable as any other file.
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
+    temporary.replace(target)
+
+
+def write_text(path: PathInput, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: PathInput, value: Any) -> None:
+    """Write JSON atomically; NaN and infinities are refused, for JSON has none."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")

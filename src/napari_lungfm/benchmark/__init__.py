@@ -1,0 +1,1 @@
+"""Benchmark: config, plan, runner, store, report."""

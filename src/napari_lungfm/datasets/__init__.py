@@ -1,0 +1,1 @@
+"""Cases, cohorts, splits and synthetic chest CTs."""

@@ -1,0 +1,1 @@
+"""Simulated users, scoring and statistics."""

@@ -1,0 +1,1 @@
+"""Drive models over volumes: propagation through the slices."""

@@ -1,0 +1,1 @@
+"""Overlap, surface and size measures of masks."""

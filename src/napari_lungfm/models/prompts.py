@@ -1,0 +1,296 @@
+"""Prompts: what a person (or a simulated one) tells a promptable model about one object.
+
+All coordinates are zero-based voxel indices in the image's own grid. A prompt is an immutable
+value, so that an event log, a record and a test can hold it as it is.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from napari_lungfm._core.exceptions import PromptError
+from napari_lungfm._core.types import Index3, SliceMask
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box on one slice, rows ``[y0, y1)`` and columns ``[x0, x1)``.
+
+    Parameters
+    ----------
+    z
+        The slice.
+    y0, x0
+        First row and column inside.
+    y1, x1
+        First row and column outside.
+    """
+
+    z: int
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """Centre ``(y, x)`` in continuous indices, voxel *i* covering ``[i, i + 1)``."""
+        return ((self.y0 + self.y1) / 2, (self.x0 + self.x1) / 2)
+
+    @classmethod
+    def around(cls, mask: SliceMask, z: int) -> "Box":
+        """Return the tight box of a non-empty slice mask ``(y, x)``.
+
+        Raises
+        ------
+        PromptError
+            If the mask is empty.
+        """
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if rows.size == 0:
+            msg = f"no box can be drawn around the empty mask of slice {z}"
+            raise PromptError(msg)
+        return cls(z, int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+@dataclass(frozen=True)
+class Click:
+    """A click on the voxel ``(z, y, x)``: on the object, or beside it (``positive=False``)."""
+
+    z: int
+    y: int
+    x: int
+    positive: bool = True
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The object has ended before slice ``z``: nothing of it is on ``z`` or beyond.
+
+    "Beyond" is the side away from the prompted slices.
+    """
+
+    z: int
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPrompt:
+    """The object's exact outline on one slice, as edited by hand: boolean ``(y, x)``."""
+
+    z: int
+    mask: SliceMask
+
+    def __eq__(self, other: object) -> bool:
+        """Compare slice and mask."""
+        if not isinstance(other, MaskPrompt):
+            return NotImplemented
+        return self.z == other.z and np.array_equal(self.mask, other.mask)
+
+    def __hash__(self) -> int:
+        """Hash slice and mask."""
+        return hash((self.z, self.mask.shape, np.packbits(self.mask).tobytes()))
+
+
+Prompt: TypeAlias = Box | Click | Stop | MaskPrompt
+
+
+def check_prompts(prompts: Sequence[Prompt], shape: Index3) -> None:
+    """Refuse prompts that no model can use.
+
+    Parameters
+    ----------
+    prompts
+        All prompts of one object.
+    shape
+        Shape ``(z, y, x)`` of the volume.
+
+    Raises
+    ------
+    PromptError
+        If one lies outside the volume, is of zero area, or contradicts another; if none says
+        where the object is.
+    """
+    for prompt in prompts:
+        _check_prompt(prompt, shape)
+    if not any(is_conditioning(prompt) for prompt in prompts):
+        msg = "there is no box, positive click or mask: say where the object is first"
+        raise PromptError(msg)
+    clicks: dict[Index3, bool] = {}
+    for prompt in prompts:
+        if isinstance(prompt, Click):
+            place = (prompt.z, prompt.y, prompt.x)
+            if clicks.setdefault(place, prompt.positive) != prompt.positive:
+                msg = f"voxel {place} (z, y, x) has a positive and a negative click; remove one"
+                raise PromptError(msg)
+    conditioned = {p.z for p in prompts if is_conditioning(p)}
+    for prompt in prompts:
+        if isinstance(prompt, Stop) and prompt.z in conditioned:
+            msg = f"slice {prompt.z} has a stop and a prompt that says the object is there"
+            raise PromptError(msg)
+
+
+def is_conditioning(prompt: Prompt) -> bool:
+    """Tell whether a prompt says where the object is (negative clicks and stops do not)."""
+    if isinstance(prompt, Click):
+        return prompt.positive
+    return isinstance(prompt, Box | MaskPrompt)
+
+
+def prompted_slices(prompts: Iterable[Prompt]) -> tuple[int, ...]:
+    """Return the slices that say where the object is, in ascending order."""
+    return tuple(sorted({prompt.z for prompt in prompts if is_conditioning(prompt)}))
+
+
+def by_slice(prompts: Iterable[Prompt]) -> dict[int, tuple[Prompt, ...]]:
+    """Group prompts by slice, stops left out; order within a slice is kept."""
+    groups: dict[int, list[Prompt]] = {}
+    for prompt in prompts:
+        if not isinstance(prompt, Stop):
+            groups.setdefault(prompt.z, []).append(prompt)
+    return {z: tuple(group) for z, group in sorted(groups.items())}
+
+
+def slice_range(prompts: Sequence[Prompt], depth: int) -> range:
+    """Return the slices that the object may occupy, as stop prompts limit them.
+
+    Parameters
+    ----------
+    prompts
+        All prompts of one object, at least one of them conditioning.
+    depth
+        Number of slices of the volume.
+
+    Raises
+    ------
+    PromptError
+        If a stop lies between two prompted slices.
+    """
+    slices = prompted_slices(prompts)
+    first, last = 0, depth - 1
+    for prompt in prompts:
+        if not isinstance(prompt, Stop):
+            continue
+        if prompt.z < slices[0]:
+            first = max(first, prompt.z + 1)
+        elif prompt.z > slices[-1]:
+            last = min(last, prompt.z - 1)
+        else:
+            msg = (
+                f"the stop on slice {prompt.z} lies between the prompted slices "
+                f"{slices[0]} and {slices[-1]}; an object cannot end there"
+            )
+            raise PromptError(msg)
+    return range(first, last + 1)
+
+
+def to_dict(prompt: Prompt) -> dict[str, Any]:
+    """Return a prompt as plain values for JSON; `from_dict` reads it back exactly."""
+    match prompt:
+        case Box():
+            return {
+                "kind": "box",
+                "z": prompt.z,
+                "box": [prompt.y0, prompt.x0, prompt.y1, prompt.x1],
+            }
+        case Click():
+            return {
+                "kind": "click",
+                "z": prompt.z,
+                "point": [prompt.y, prompt.x],
+                "positive": prompt.positive,
+            }
+        case Stop():
+            return {"kind": "stop", "z": prompt.z}
+        case MaskPrompt():
+            return {
+                "kind": "mask",
+                "z": prompt.z,
+                "shape": list(prompt.mask.shape),
+                "runs": _run_lengths(prompt.mask),
+            }
+
+
+def from_dict(values: Mapping[str, Any]) -> Prompt:
+    """Inverse of `to_dict`.
+
+    Raises
+    ------
+    PromptError
+        If the values are not those of a prompt.
+    """
+    try:
+        match values["kind"]:
+            case "box":
+                return Box(int(values["z"]), *(int(v) for v in values["box"]))
+            case "click":
+                y, x = (int(v) for v in values["point"])
+                return Click(int(values["z"]), y, x, bool(values["positive"]))
+            case "stop":
+                return Stop(int(values["z"]))
+            case "mask":
+                return MaskPrompt(int(values["z"]), _from_runs(values["runs"], values["shape"]))
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"not a prompt: {dict(values)!r} ({error})"
+        raise PromptError(msg) from error
+    msg = f"there is no prompt of kind '{values['kind']}'; known: box, click, stop, mask"
+    raise PromptError(msg)
+
+
+def _check_prompt(prompt: Prompt, shape: Index3) -> None:
+    depth, height, width = shape
+    if not 0 <= prompt.z < depth:
+        msg = f"{_name(prompt)} is on slice {prompt.z}; the volume has slices 0 to {depth - 1}"
+        raise PromptError(msg)
+    match prompt:
+        case Box():
+            if prompt.y1 <= prompt.y0 or prompt.x1 <= prompt.x0:
+                msg = (
+                    f"{_name(prompt)} is empty: rows {prompt.y0} to {prompt.y1}, columns "
+                    f"{prompt.x0} to {prompt.x1}; the second of each must be larger (exclusive)"
+                )
+                raise PromptError(msg)
+            if prompt.y0 < 0 or prompt.x0 < 0 or prompt.y1 > height or prompt.x1 > width:
+                msg = (
+                    f"{_name(prompt)} (rows {prompt.y0}:{prompt.y1}, columns "
+                    f"{prompt.x0}:{prompt.x1}) reaches outside the slice of {height} x {width}"
+                )
+                raise PromptError(msg)
+        case Click():
+            if not (0 <= prompt.y < height and 0 <= prompt.x < width):
+                msg = (
+                    f"{_name(prompt)} at row {prompt.y}, column {prompt.x} is outside the slice "
+                    f"of {height} x {width}"
+                )
+                raise PromptError(msg)
+        case MaskPrompt():
+            if prompt.mask.shape != (height, width):
+                msg = f"{_name(prompt)} has shape {prompt.mask.shape}, not ({height}, {width})"
+                raise PromptError(msg)
+        case Stop():
+            pass
+
+
+def _name(prompt: Prompt) -> str:
+    match prompt:
+        case Box():
+            return f"the box on slice {prompt.z}"
+        case Click():
+            return f"the {'positive' if prompt.positive else 'negative'} click on slice {prompt.z}"
+        case Stop():
+            return f"the stop on slice {prompt.z}"
+        case MaskPrompt():
+            return f"the mask on slice {prompt.z}"
+
+
+def _run_lengths(mask: SliceMask) -> list[int]:
+    """Lengths of alternating runs in C order, the first of them outside (may be 0)."""
+    flat = np.concatenate([[False], mask.ravel(), [not mask.ravel()[-1]]])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    return [int(n) for n in np.diff(np.concatenate([[0], edges]))]
+
+
+def _from_runs(runs: Sequence[int], shape: Sequence[int]) -> SliceMask:
+    values = np.arange(len(runs)) % 2 == 1
+    return np.repeat(values, [int(n) for n in runs]).reshape([int(n) for n in shape])

@@ -1,0 +1,1 @@
+"""npe2 callables: reader, writer, sample data; free of Qt."""

@@ -1,0 +1,1 @@
+"""Windowing, resampling and cropping, with exact inverses."""

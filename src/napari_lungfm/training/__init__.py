@@ -1,0 +1,1 @@
+"""Losses, data modules and fits."""
