@@ -216,7 +216,7 @@ class VolumeGeometry:
         return cls(shape, (sz, sy, sx), (ox, oy, oz), direction)
 
 
-def _apply(matrix: npt.NDArray[np.float64], points: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def _apply(matrix: FloatArray, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
     moved: npt.NDArray[np.float64] = (
         np.asarray(points, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
     )
