@@ -2,8 +2,10 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,12 +53,13 @@ def make_folder(path: PathInput) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_path(path: PathInput) -> Iterator[Path]:
+def atomic_path(path: PathInput, *, commit: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it there when the block ends well.
 
     The temporary name ends like ``path`` (``.nii.gz`` stays ``.nii.gz``), because writers choose
     the format by it. When the block raises, the temporary file is removed and an older file at
-    ``path`` stays as it was.
+    ``path`` stays as it was. With ``commit=False`` nothing is renamed: a rehearsal that finds out
+    whether the place can be written to.
 
     Raises
     ------
@@ -65,21 +68,31 @@ def atomic_path(path: PathInput) -> Iterator[Path]:
     """
     target = Path(path)
     make_folder(target.parent)
-    if target.is_dir():
-        raise output_error(target, IsADirectoryError(errno.EISDIR, "it is a folder"))
-    suffixes = "".join(target.suffixes[-2:])
-    handle, name = tempfile.mkstemp(prefix=".", suffix=f".tmp{suffixes}", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary_beside(target)
     try:
         yield temporary
-        _sync_and_replace(temporary, target)
+        if commit:
+            _sync_and_replace(temporary, target)
     except OSError as error:
-        if isinstance(error, OutputError) or error.errno not in _REASONS:
+        # A file that the block reads may be at fault as well: its own message names it.
+        ours = error.filename is None or str(error.filename) in (str(temporary), str(target))
+        if isinstance(error, OutputError) or error.errno not in _REASONS or not ours:
             raise
         raise output_error(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary_beside(target: Path) -> Path:
+    suffixes = "".join(target.suffixes[-2:])
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        handle, name = tempfile.mkstemp(prefix=".", suffix=f".tmp{suffixes}", dir=target.parent)
+    except OSError as error:
+        raise output_error(target, error) from error
+    os.close(handle)
+    return Path(name)
 
 
 def _sync_and_replace(temporary: Path, target: Path) -> None:
@@ -102,3 +115,12 @@ def write_text(path: PathInput, text: str) -> None:
 def write_json(path: PathInput, value: Any) -> None:
     """Write JSON atomically; NaN and infinities are refused, for JSON has none."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def slug(text: str) -> str:
+    """Return text that is safe in a file name; texts that differ stay different."""
+    safe = re.sub(r"[^A-Za-z0-9.+_]+", "-", text).strip("-.") or "x"
+    if safe == text and len(safe) <= 60:
+        return safe
+    mark = hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
+    return f"{safe[:50]}-{mark}"

@@ -6,7 +6,7 @@ border only.
 """
 
 from napari_lungfm.geometry.grid import VolumeGeometry
-from napari_lungfm.geometry.matching import match_geometry
+from napari_lungfm.geometry.matching import lattice_offset, match_geometry
 from napari_lungfm.geometry.orientation import axis_codes, reorient, to_axial
 from napari_lungfm.geometry.volumes import (
     LUNG_LABELS,
@@ -24,6 +24,7 @@ __all__ = [
     "VolumeGeometry",
     "axis_codes",
     "bounding_region",
+    "lattice_offset",
     "match_geometry",
     "reorient",
     "to_axial",

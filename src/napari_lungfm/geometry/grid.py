@@ -125,19 +125,34 @@ class VolumeGeometry:
         if any(step != 1 or stop <= start for start, stop, step in bounds):
             msg = f"the crop {region} of a volume of shape {self.shape} is empty or has steps"
             raise GeometryError(msg)
-        start = [b[0] for b in bounds]
-        z, y, x = (b[1] - b[0] for b in bounds)
+        z, y, x = (b[0] for b in bounds)
+        nz, ny, nx = (b[1] - b[0] for b in bounds)
+        return self.window((z, y, x), (nz, ny, nx))
+
+    def window(self, start: Index3, shape: Index3) -> Self:
+        """Return the grid of ``shape`` voxels whose first is the voxel ``start`` of this one.
+
+        Unlike with `crop`, it may reach beyond this grid; ``start`` may be negative.
+        """
         ox, oy, oz = (float(v) for v in self.index_to_world(start))
-        return type(self)((z, y, x), self.spacing, (ox, oy, oz), self.direction)
+        return type(self)(shape, self.spacing, (ox, oy, oz), self.direction)
 
     def resampled(self, spacing: Vector3) -> Self:
         """Return the grid with another spacing ``(z, y, x)`` mm that covers the same box.
 
         The outer faces of the first voxels stay where they are; the number of voxels is rounded,
         so the far faces may move by up to half a new voxel.
+
+        Raises
+        ------
+        GeometryError
+            If the spacing is not three positive numbers.
         """
         old = np.asarray(self.spacing)
         new = np.asarray(spacing, dtype=np.float64)
+        if new.shape != (3,) or not (np.isfinite(new) & (new > 0)).all():
+            msg = f"voxel spacing (z, y, x) must be three positive numbers in mm, not {spacing}"
+            raise GeometryError(msg)
         z, y, x = (
             max(1, int(np.rint(n * a / b))) for n, a, b in zip(self.shape, old, new, strict=True)
         )

@@ -3,6 +3,7 @@
 import numpy as np
 
 from napari_lungfm._core.exceptions import GeometryError
+from napari_lungfm._core.types import Index3
 from napari_lungfm.geometry.grid import GRID_TOLERANCE, VolumeGeometry
 from napari_lungfm.geometry.orientation import axis_codes, reorient
 from napari_lungfm.geometry.volumes import LabelMap
@@ -36,7 +37,9 @@ def match_geometry(
     if label_map.geometry.is_close(geometry, tolerance):
         return LabelMap(label_map.array, geometry, label_map.labels)
     turned = reorient(label_map, axis_codes(geometry))
-    offset = _lattice_offset(turned.geometry, geometry, tolerance)
+    offset = lattice_offset(turned.geometry, geometry, tolerance=tolerance)
+    if offset is None:
+        raise GeometryError(_mismatch(turned.geometry, geometry))
     source, target = [], []
     for shift, n_source, n_target in zip(offset, turned.shape, geometry.shape, strict=True):
         start, stop = max(0, shift), min(n_target, shift + n_source)
@@ -54,27 +57,26 @@ def match_geometry(
     return LabelMap(array, geometry, label_map.labels)
 
 
-def _lattice_offset(
-    source: VolumeGeometry, target: VolumeGeometry, tolerance: float
-) -> tuple[int, int, int]:
-    """Index in ``target`` of the first voxel of ``source``, once both have the same axes."""
-    limit = tolerance * min(source.spacing)
-    exact = target.world_to_index(source.index_to_world((0, 0, 0)))
-    offset = np.rint(exact)
-    last = np.asarray(source.shape) - 1
-    ends = np.stack([np.zeros(3), last.astype(np.float64)])
-    apart = source.index_to_world(ends) - target.index_to_world(ends + offset)
-    axes_differ = not np.allclose(source.affine[:3, :3], target.affine[:3, :3], atol=limit)
-    if axes_differ or np.linalg.norm(apart, axis=-1).max() > limit:
-        shift = np.round(exact - offset, 3).tolist()
-        msg = (
-            "the mask is not on the voxel grid of the image: "
-            f"{_describe(source)} against {_describe(target)}, shifted by {shift} of a voxel "
-            "(z, y, x); resample it first, or give the mask of this image"
-        )
-        raise GeometryError(msg)
-    z, y, x = (int(v) for v in offset)
-    return (z, y, x)
+def lattice_offset(
+    source: VolumeGeometry, target: VolumeGeometry, *, tolerance: float = GRID_TOLERANCE
+) -> Index3 | None:
+    """Return the index in ``target`` of the first voxel of ``source``; it may lie outside.
+
+    ``None`` where the voxels of the two grids do not coincide or their axes point elsewhere.
+    """
+    z, y, x = (int(v) for v in np.rint(target.world_to_index(source.origin)))
+    expected = target.window((z, y, x), source.shape)
+    return (z, y, x) if source.is_close(expected, tolerance) else None
+
+
+def _mismatch(source: VolumeGeometry, target: VolumeGeometry) -> str:
+    exact = target.world_to_index(source.origin)
+    shift = np.round(exact - np.rint(exact), 3).tolist()
+    return (
+        "the mask is not on the voxel grid of the image: "
+        f"{_describe(source)} against {_describe(target)}, shifted by {shift} of a voxel "
+        "(z, y, x); resample it first, or give the mask of this image"
+    )
 
 
 def _describe(geometry: VolumeGeometry) -> str:
