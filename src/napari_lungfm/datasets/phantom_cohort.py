@@ -1,0 +1,156 @@
+"""Cohorts of synthetic chest CTs: seeded, endless, with exact references."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from napari_lungfm import __version__
+from napari_lungfm._core.exceptions import LungFMError
+from napari_lungfm._core.seeding import generator, stable_hash
+from napari_lungfm.datasets.cases import Case, Cohort
+from napari_lungfm.datasets.phantoms import (
+    Imaging,
+    PhantomSpec,
+    TumourKind,
+    TumourSpec,
+    generate_phantom,
+)
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class PhantomCohort(BaseModel):
+    """A cohort of phantoms. Kinds, spacings and contrast phases are dealt out in turn.
+
+    Parameters
+    ----------
+    name, title
+        See `Cohort`.
+    seed
+        Decides patients, tumours and noise.
+    n_test, n_train
+        Number of cases of either part. The training part serves the mean tumour size.
+    kinds
+        Tumour kinds (`TumourKind`); all by default.
+    diameters_mm
+        Smallest and largest tumour diameter; drawn log-uniformly between them.
+    shape
+        Voxels ``(z, y, x)``.
+    spacings
+        Voxel spacings ``(z, y, x)`` in mm; the slice thickness equals the slice spacing.
+    contrast
+        Phases of the contrast medium.
+    noise_hu
+        Smallest and largest standard deviation of the noise in HU.
+    whole_chest
+        Centre the grid on the lungs instead of on the tumour.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["phantom"] = "phantom"
+    name: str
+    title: str = "synthetic chest CTs (phantoms)"
+    seed: int = 0
+    n_test: Annotated[int, Field(ge=1)]
+    n_train: Annotated[int, Field(ge=0)] = 0
+    kinds: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(k.value for k in TumourKind)
+    diameters_mm: tuple[Positive, Positive] = (10.0, 60.0)
+    shape: tuple[int, int, int] = (64, 256, 256)
+    spacings: Annotated[tuple[tuple[float, float, float], ...], Field(min_length=1)] = (
+        (3.0, 1.4, 1.4),
+    )
+    contrast: Annotated[tuple[Literal["none", "arterial", "venous"], ...], Field(min_length=1)] = (
+        "none",
+        "arterial",
+        "venous",
+    )
+    noise_hu: tuple[float, float] = (8.0, 20.0)
+    whole_chest: bool = False
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> Self:
+        for low, high, what in ((*self.diameters_mm, "diameters_mm"), (*self.noise_hu, "noise_hu")):
+            if high < low:
+                msg = f"{what}: {high:g} is smaller than {low:g}"
+                raise ValueError(msg)
+        try:
+            for number in range(max(len(self.kinds), len(self.spacings))):
+                self._spec(number, "test")
+            for diameter in self.diameters_mm:
+                TumourSpec(diameter_mm=diameter)
+        except LungFMError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def build(self, base: Path) -> Cohort:
+        """Return the cohort; nothing is generated yet. ``base`` is of no concern to phantoms."""
+        train = tuple(self._source(number, "train") for number in range(self.n_train))
+        radii = [source.diameter_mm / 2 for source in train]
+        return Cohort(
+            self.name,
+            self.title,
+            test=tuple(self._source(number, "test") for number in range(self.n_test)),
+            train=train,
+            point_radius_mm=float(np.mean(radii)) if radii else None,
+        )
+
+    def _source(self, number: int, part: str) -> "PhantomCaseSource":
+        kind = self.kinds[number % len(self.kinds)]
+        return PhantomCaseSource(f"{part}-{number:03d}-{kind}", self._spec(number, part))
+
+    def _spec(self, number: int, part: str) -> PhantomSpec:
+        rng = generator("phantom cohort", self.seed, part, number)
+        low, high = self.diameters_mm
+        tumour = TumourSpec(
+            kind=self.kinds[number % len(self.kinds)],
+            diameter_mm=float(np.exp(rng.uniform(np.log(low), np.log(high)))),
+        )
+        return PhantomSpec(
+            seed=stable_hash("phantom cohort", self.seed, part, number) % 2**31,
+            shape=self.shape,
+            spacing=self.spacings[number % len(self.spacings)],
+            focus=None if self.whole_chest else 0,
+            tumours=(tumour,),
+            imaging=Imaging(
+                contrast=self.contrast[number % len(self.contrast)],
+                noise_hu=float(rng.uniform(*self.noise_hu)),
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class PhantomCaseSource:
+    """Generates one phantom when it is asked for."""
+
+    name: str
+    spec: PhantomSpec
+
+    @property
+    def diameter_mm(self) -> float:
+        """Diameter (mm) of the sphere of the tumour's volume, as asked for."""
+        diameter = self.spec.tumours[0].diameter_mm
+        return float(diameter) if diameter is not None else float("nan")
+
+    def fingerprint(self) -> str:
+        """Hash of the specification and of the program version, which decide every voxel."""
+        text = f"{__version__} {self.spec!r}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def load(self) -> Case:
+        """Generate the phantom."""
+        phantom = generate_phantom(self.spec)
+        tumour = phantom.tumours[0]
+        attributes = {
+            "tumour_kind": str(tumour.kind),
+            "tumour_diameter_mm": round(float(tumour.longest_diameter_mm), 2),
+            "tumour_mean_hu": round(float(tumour.mean_hu), 1),
+            "pleural_contact": bool(tumour.pleural_contact),
+            "contrast": self.spec.imaging.contrast,
+            "synthetic": True,
+        }
+        return Case(self.name, phantom.volume, phantom.labels, attributes)
