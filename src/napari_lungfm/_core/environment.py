@@ -16,7 +16,6 @@ PACKAGES = (
     "pydicom",
     "highdicom",
     "surface-distance",
-    "pyamg",
     "torch",
     "torchvision",
     "monai",

@@ -77,7 +77,11 @@ class Stop:
 
 @dataclass(frozen=True, eq=False)
 class MaskPrompt:
-    """The object's exact outline on one slice, as edited by hand: boolean ``(y, x)``."""
+    """The object's exact outline on one slice, as edited by hand: boolean ``(y, x)``.
+
+    An empty mask says that the object is not on this slice: between prompted slices a hole, at
+    the far side of them the same as a `Stop`.
+    """
 
     z: int
     mask: SliceMask
@@ -109,33 +113,50 @@ def check_prompts(prompts: Sequence[Prompt], shape: Index3) -> None:
     Raises
     ------
     PromptError
-        If one lies outside the volume, is of zero area, or contradicts another; if none says
-        where the object is.
+        If one lies outside the volume, is of zero area, or contradicts another (two outlines of
+        one slice among them); if none says where the object is.
     """
     for prompt in prompts:
         _check_prompt(prompt, shape)
     if not any(is_conditioning(prompt) for prompt in prompts):
         msg = "there is no box, positive click or mask: say where the object is first"
         raise PromptError(msg)
-    clicks: dict[Index3, bool] = {}
-    for prompt in prompts:
-        if isinstance(prompt, Click):
-            place = (prompt.z, prompt.y, prompt.x)
-            if clicks.setdefault(place, prompt.positive) != prompt.positive:
-                msg = f"voxel {place} (z, y, x) has a positive and a negative click; remove one"
-                raise PromptError(msg)
+    _check_clicks(prompts)
+    _check_masks(prompts)
     conditioned = {p.z for p in prompts if is_conditioning(p)}
     for prompt in prompts:
-        if isinstance(prompt, Stop) and prompt.z in conditioned:
-            msg = f"slice {prompt.z} has a stop and a prompt that says the object is there"
+        if says_absent(prompt) and prompt.z in conditioned:
+            what = "a stop" if isinstance(prompt, Stop) else "an empty mask"
+            msg = f"slice {prompt.z} has {what} and a prompt that says the object is there"
             raise PromptError(msg)
 
 
 def is_conditioning(prompt: Prompt) -> bool:
-    """Tell whether a prompt says where the object is (negative clicks and stops do not)."""
-    if isinstance(prompt, Click):
-        return prompt.positive
-    return isinstance(prompt, Box | MaskPrompt)
+    """Tell whether a prompt says where the object is.
+
+    Boxes, positive clicks and masks do; negative clicks, stops and empty masks do not.
+    """
+    match prompt:
+        case Click():
+            return prompt.positive
+        case MaskPrompt():
+            return bool(prompt.mask.any())
+        case Box():
+            return True
+        case Stop():
+            return False
+
+
+def says_absent(prompt: Prompt) -> bool:
+    """Tell whether a prompt says that the object is not on its slice (stop, empty mask)."""
+    if isinstance(prompt, MaskPrompt):
+        return not prompt.mask.any()
+    return isinstance(prompt, Stop)
+
+
+def in_order(prompts: Iterable[Prompt]) -> tuple[Prompt, ...]:
+    """Return prompts by slice, kind and place, so that results do not depend on their order."""
+    return tuple(sorted(prompts, key=_sort_key))
 
 
 def prompted_slices(prompts: Iterable[Prompt]) -> tuple[int, ...]:
@@ -153,7 +174,7 @@ def by_slice(prompts: Iterable[Prompt]) -> dict[int, tuple[Prompt, ...]]:
 
 
 def slice_range(prompts: Sequence[Prompt], depth: int) -> range:
-    """Return the slices that the object may occupy, as stop prompts limit them.
+    """Return the slices that the object may occupy, as stops and empty masks limit them.
 
     Parameters
     ----------
@@ -170,13 +191,13 @@ def slice_range(prompts: Sequence[Prompt], depth: int) -> range:
     slices = prompted_slices(prompts)
     first, last = 0, depth - 1
     for prompt in prompts:
-        if not isinstance(prompt, Stop):
+        if not says_absent(prompt):
             continue
         if prompt.z < slices[0]:
             first = max(first, prompt.z + 1)
         elif prompt.z > slices[-1]:
             last = min(last, prompt.z - 1)
-        else:
+        elif isinstance(prompt, Stop):
             msg = (
                 f"the stop on slice {prompt.z} lies between the prompted slices "
                 f"{slices[0]} and {slices[-1]}; an object cannot end there"
@@ -270,6 +291,36 @@ def _check_prompt(prompt: Prompt, shape: Index3) -> None:
                 raise PromptError(msg)
         case Stop():
             pass
+
+
+def _check_clicks(prompts: Sequence[Prompt]) -> None:
+    clicks: dict[Index3, bool] = {}
+    for prompt in prompts:
+        if isinstance(prompt, Click):
+            place = (prompt.z, prompt.y, prompt.x)
+            if clicks.setdefault(place, prompt.positive) != prompt.positive:
+                msg = f"voxel {place} (z, y, x) has a positive and a negative click; remove one"
+                raise PromptError(msg)
+
+
+def _check_masks(prompts: Sequence[Prompt]) -> None:
+    masks: dict[int, MaskPrompt] = {}
+    for prompt in prompts:
+        if isinstance(prompt, MaskPrompt) and masks.setdefault(prompt.z, prompt) != prompt:
+            msg = f"slice {prompt.z} has two different masks; keep one of them"
+            raise PromptError(msg)
+
+
+def _sort_key(prompt: Prompt) -> tuple[int, int, tuple[int, ...], bytes]:
+    match prompt:
+        case MaskPrompt():
+            return (prompt.z, 0, prompt.mask.shape, np.packbits(prompt.mask).tobytes())
+        case Box():
+            return (prompt.z, 1, (prompt.y0, prompt.x0, prompt.y1, prompt.x1), b"")
+        case Click():
+            return (prompt.z, 2, (prompt.y, prompt.x, int(prompt.positive)), b"")
+        case Stop():
+            return (prompt.z, 3, (), b"")
 
 
 def _name(prompt: Prompt) -> str:

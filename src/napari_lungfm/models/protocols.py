@@ -3,21 +3,27 @@
 A model is a small object that can look at a volume (`PromptableModel.open`). What it returns
 can do one of two things, and `inference` drives both alike:
 
-- a `SlicePredictor` segments one slice from the prompts on it, or from the mask of the
-  neighbouring slice; `inference` walks from slice to slice (MedSAM, SAM, the classical method);
+- a `SlicePredictor` segments one slice from the prompts on it, or from what is known of the
+  slices beside it; `inference` walks from slice to slice (MedSAM, SAM, the classical method).
+  It keeps nothing of an object between two calls: what it wants to remember (an intensity
+  model, say) it returns as `SlicePrediction.memory` and gets back in a `Prior`, so that several
+  objects, undo and replay need no care;
 - a `VolumePredictor` does the walking itself, because it has a memory (SAM 2) or no need to look
   at the image (prompt-only baselines).
 
 Volumes are handed over with axial slices along the first axis, in HU, unscaled.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar, runtime_checkable
 
 from napari_lungfm._core.types import FloatArray, SliceMask
 from napari_lungfm.geometry import Volume
 from napari_lungfm.models.prompts import Prompt
+
+#: What a tracker knows of one object: an immutable value that nobody else looks inside.
+StateT = TypeVar("StateT")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +39,42 @@ class SlicePrediction:
         where it makes none.
     logits
         The values that were thresholded, where the model has them; float32 ``(y, x)``.
+    memory
+        What the model wants to be handed back with the next slice of the same object; nobody
+        else looks inside.
     """
 
     mask: SliceMask
     score: float | None = None
     logits: FloatArray | None = None
+    memory: object = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """What is known of an object before a model looks at a slice.
+
+    Parameters
+    ----------
+    z
+        The slice where `memory` and, but for ``between``, `mask` come from: the one before on
+        the way, or the very slice asked for, whose mask is to be corrected.
+    mask
+        The object's mask there: boolean ``(y, x)``; with ``between`` the mask expected on the
+        slice asked for, interpolated from the finished slices below and above.
+    memory
+        `SlicePrediction.memory` of slice `z`.
+    between
+        The slice lies between two finished slices, so the object most likely is on it.
+    prompted_areas
+        Pixels of the object on each of its prompted slices.
+    """
+
+    z: int
+    mask: SliceMask
+    memory: object = None
+    between: bool = False
+    prompted_areas: Mapping[int, int] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -45,7 +82,7 @@ class SlicePredictor(Protocol):
     """A model that looks at one slice at a time."""
 
     def predict_slice(
-        self, z: int, prompts: Sequence[Prompt], prior: SliceMask | None = None
+        self, z: int, prompts: Sequence[Prompt], prior: Prior | None = None
     ) -> SlicePrediction:
         """Segment slice ``z``.
 
@@ -56,8 +93,8 @@ class SlicePredictor(Protocol):
         prompts
             The prompts on this slice; empty on slices that are reached by propagation.
         prior
-            The object's mask ``(y, x)`` on the neighbouring slice, or on this slice before the
-            newest prompt; ``None`` on the first look.
+            What is known already; ``None`` on the first look, and only where a prompt on this
+            slice says where the object is.
 
         Returns
         -------
@@ -74,7 +111,7 @@ class VolumePredictor(Protocol):
     def propagate(
         self, prompts: Sequence[Prompt], slices: range, *, fill: bool
     ) -> Iterator[tuple[int, SlicePrediction]]:
-        """Yield slices as they are found, prompted slices first.
+        """Yield slices as they are found, each once, prompted slices first.
 
         Parameters
         ----------
@@ -85,6 +122,33 @@ class VolumePredictor(Protocol):
         fill
             Go on through unprompted slices; otherwise yield the prompted slices only.
         """
+        ...
+
+
+@runtime_checkable
+class ObjectTracker(Protocol[StateT]):
+    """A model with a memory, step by step, as a session needs it.
+
+    Every step takes a state and returns a new one; old states stay good, so that undo is keeping
+    them, and the same steps from the same state give the same masks.
+    """
+
+    def start(self, prompts: Sequence[Prompt] = ()) -> StateT:
+        """Return the state of a new object; the prompts say where to look, nothing more."""
+        ...
+
+    def prompt(
+        self, state: StateT, z: int, prompts: Sequence[Prompt]
+    ) -> tuple[StateT, SlicePrediction]:
+        """Segment, or correct, slice ``z`` from all prompts on it."""
+        ...
+
+    def forget(self, state: StateT, z: int) -> StateT:
+        """Take back all prompts of a slice."""
+        ...
+
+    def walk(self, state: StateT, slices: range) -> Iterator[tuple[StateT, int, SlicePrediction]]:
+        """Carry the object through ``slices``; each state is good to go on from."""
         ...
 
 

@@ -1,0 +1,181 @@
+"""Prompt protocols: simulated users who see the reference and draw prompts from it.
+
+- ``box-every-slice``: the tight box on every slice that has the structure; no propagation.
+- ``point-every-slice``: one click on each of them, uniform over the voxels of the structure on
+  that slice; no propagation.
+- ``box-one``: the tight box on the slice with the largest area (of several the lowest), then
+  propagation both ways.
+- ``point-one``: one click there, uniform over the voxels of the structure, then propagation.
+- ``box-every-k``: tight boxes on every k-th slice that has the structure, from the first on,
+  then propagation between and beyond them.
+
+``box-every-k`` gives no extra box on the last slice: who prompts every k-th slice does not know
+yet which one is the last, and a model has to find that end.
+
+``+jitter-p`` after any name makes the hand inexact: every side of a box moves by its own whole
+number of pixels, uniform in [−p, p], and a click by a Gaussian with a standard deviation of p/2
+pixels in either direction, rounded. Both stay within the slice; a box whose sides pass each
+other is the box between them, at least one pixel wide.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from napari_lungfm._core.exceptions import DataError, UsageError
+from napari_lungfm._core.types import MaskArray
+from napari_lungfm.models.prompts import Box, Click, Prompt
+
+#: Draws prompts from a reference ``(z, y, x)`` and its slices that have the structure.
+Drawing: TypeAlias = Callable[[MaskArray, list[int], np.random.Generator], tuple[Prompt, ...]]
+
+
+@dataclass(frozen=True)
+class PromptProtocol:
+    """How a simulated user prompts; made by `parse_protocol`.
+
+    Parameters
+    ----------
+    name
+        The name in configs and results.
+    fill
+        Whether propagation follows.
+    draw
+        Makes the exact prompts.
+    jitter_px
+        How far the hand is off, in pixels; 0 for an exact hand.
+    """
+
+    name: str
+    fill: bool
+    draw: Drawing
+    jitter_px: int = 0
+
+    def prompts(self, reference: MaskArray, rng: np.random.Generator) -> tuple[Prompt, ...]:
+        """Return the prompts that this user gives before seeing any prediction.
+
+        Parameters
+        ----------
+        reference
+            The structure: boolean ``(z, y, x)``.
+        rng
+            Source of chance; ``_core.seeding.generator(seed, case, protocol, structure)`` makes
+            one that depends on nothing else.
+
+        Raises
+        ------
+        DataError
+            If the reference is not a volume or has no voxel.
+        """
+        if reference.ndim != 3:
+            msg = f"a reference is a volume (z, y, x), not an array of shape {reference.shape}"
+            raise DataError(msg)
+        mask = np.asarray(reference, dtype=bool)
+        slices = [int(z) for z in np.flatnonzero(mask.any(axis=(1, 2)))]
+        if not slices:
+            msg = f"'{self.name}' finds nothing to prompt: the reference is empty"
+            raise DataError(msg)
+        exact = self.draw(mask, slices, rng)
+        if self.jitter_px == 0:
+            return exact
+        return tuple(self._moved(prompt, mask.shape[1:], rng) for prompt in exact)
+
+    def _moved(
+        self, prompt: Prompt, slice_shape: tuple[int, ...], rng: np.random.Generator
+    ) -> Prompt:
+        height, width = slice_shape
+        if isinstance(prompt, Box):
+            d = rng.integers(-self.jitter_px, self.jitter_px, size=4, endpoint=True)
+            y0, y1 = _sides(prompt.y0 + int(d[0]), prompt.y1 + int(d[1]), height)
+            x0, x1 = _sides(prompt.x0 + int(d[2]), prompt.x1 + int(d[3]), width)
+            return Box(prompt.z, y0, x0, y1, x1)
+        if isinstance(prompt, Click):
+            dy, dx = np.rint(rng.normal(scale=self.jitter_px / 2, size=2)).astype(int)
+            y = min(max(prompt.y + int(dy), 0), height - 1)
+            x = min(max(prompt.x + int(dx), 0), width - 1)
+            return Click(prompt.z, y, x, prompt.positive)
+        return prompt
+
+
+def parse_protocol(name: str) -> PromptProtocol:
+    """Return the protocol of a name such as ``"box-every-3"`` or ``"box-one+jitter-5"``.
+
+    Raises
+    ------
+    UsageError
+        If there is no such protocol.
+    """
+    base, *modifiers = name.split("+")
+    plain = _base_protocol(base, name)
+    if not modifiers:
+        return plain
+    match = re.fullmatch(r"jitter-([1-9]\d{0,3})", modifiers[0])
+    if match is None or len(modifiers) > 1:
+        raise _unknown(name)
+    return PromptProtocol(name, plain.fill, plain.draw, jitter_px=int(match[1]))
+
+
+def protocol_names() -> tuple[str, ...]:
+    """Return the names of the protocols, with k and p for a positive whole number."""
+    return (*_PROTOCOLS, "box-every-k", "<any of these>+jitter-p")
+
+
+def _base_protocol(base: str, name: str) -> PromptProtocol:
+    if base in _PROTOCOLS:
+        fill, draw = _PROTOCOLS[base]
+        return PromptProtocol(base, fill, draw)
+    match = re.fullmatch(r"box-every-([1-9]\d{0,3})", base)
+    if match is None:
+        raise _unknown(name)
+    return PromptProtocol(base, True, _every_kth(int(match[1])))
+
+
+def _unknown(name: str) -> UsageError:
+    listed = ", ".join(protocol_names())
+    return UsageError(f"there is no prompt protocol '{name}'; known: {listed} (k, p = 1, 2, ...)")
+
+
+# ---------------------------------------------------------------------- drawings
+def _boxes(mask: MaskArray, slices: list[int], rng: np.random.Generator) -> tuple[Prompt, ...]:
+    return tuple(Box.around(mask[z], z) for z in slices)
+
+
+def _points(mask: MaskArray, slices: list[int], rng: np.random.Generator) -> tuple[Prompt, ...]:
+    clicks = []
+    for z in slices:
+        inside = np.argwhere(mask[z])
+        y, x = inside[rng.integers(len(inside))]
+        clicks.append(Click(z, int(y), int(x)))
+    return tuple(clicks)
+
+
+def _on_largest(draw: Drawing) -> Drawing:
+    def one(mask: MaskArray, slices: list[int], rng: np.random.Generator) -> tuple[Prompt, ...]:
+        areas = mask.sum(axis=(1, 2))
+        return draw(mask, [int(np.argmax(areas))], rng)  # argmax: the lowest of several
+
+    return one
+
+
+def _every_kth(k: int) -> Drawing:
+    def some(mask: MaskArray, slices: list[int], rng: np.random.Generator) -> tuple[Prompt, ...]:
+        return _boxes(mask, slices[::k], rng)
+
+    return some
+
+
+def _sides(a: int, b: int, size: int) -> tuple[int, int]:
+    """Two moved sides as ``[low, high)`` within the slice, at least one pixel apart."""
+    low = min(max(min(a, b), 0), size - 1)
+    return low, max(low + 1, min(max(a, b), size))
+
+
+_PROTOCOLS: dict[str, tuple[bool, Drawing]] = {
+    "box-every-slice": (False, _boxes),
+    "point-every-slice": (False, _points),
+    "box-one": (True, _on_largest(_boxes)),
+    "point-one": (True, _on_largest(_points)),
+}

@@ -1,0 +1,42 @@
+import subprocess
+import sys
+
+import pytest
+
+from napari_lungfm._core.exceptions import UsageError
+from napari_lungfm.models import PromptableModel, create_model, model_card, model_names
+
+
+@pytest.mark.parametrize("name", ["prompt-box", "prompt-ellipse", "classical"])
+def test_models_know_their_names(name: str) -> None:
+    assert name in model_names()
+    model = create_model(name)
+    assert isinstance(model, PromptableModel)
+    assert model.name == model_card(name).name == name
+    assert model_card(name).parameters == 0
+
+
+def test_options_reach_the_model() -> None:
+    assert create_model("prompt-ellipse", point_radius_mm=7.5).point_radius_mm == 7.5  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("option", ["radius", "shape"])
+def test_unknown_options_are_refused(option: str) -> None:
+    with pytest.raises(UsageError, match=f"no option '{option}'; its options: 'point_radius_mm'"):
+        create_model("prompt-box", **{option: 3.0})
+
+
+def test_unknown_names_are_refused_with_a_suggestion() -> None:
+    with pytest.raises(UsageError, match="did you mean 'prompt-ellipse'"):
+        create_model("prompt-elipse")
+    with pytest.raises(UsageError, match="there is no model 'zzz'; known: prompt-box"):
+        model_card("zzz")
+
+
+def test_listing_names_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from napari_lungfm.models import model_names; model_names(); "
+        "print([m for m in ('torch', 'skimage', 'scipy.ndimage', 'SimpleITK') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
