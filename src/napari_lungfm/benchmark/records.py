@@ -1,0 +1,100 @@
+"""What a run writes down: one record per unit, in a versioned schema.
+
+A *unit* is one case under one method (model + training state + prompt protocol) with one seed.
+`Record` holds everything that a report needs and everything that replaying the unit needs.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+#: Version of the record files; readers refuse newer ones.
+RECORD_SCHEMA = 1
+
+_MODEL_CONFIG = ConfigDict(extra="forbid", frozen=True)
+
+
+class UnitKey(BaseModel):
+    """Identifies a unit in tables; ``model`` is the method's title there."""
+
+    model_config = _MODEL_CONFIG
+
+    cohort: str
+    case: str
+    model: str
+    state: str = "zero-shot"
+    protocol: str
+    seed: int
+
+    @property
+    def method(self) -> str:
+        """Model and training state as they stand in tables."""
+        return self.model if self.state == "zero-shot" else f"{self.model} ({self.state})"
+
+
+class SliceScore(BaseModel):
+    """Overlap on one slice; slices where both masks are empty are not listed."""
+
+    model_config = _MODEL_CONFIG
+
+    z: int
+    dice: float
+    iou: float
+
+
+class StructureResult(BaseModel):
+    """Scores of one structure; ``None`` stands for undefined (see the protocol's empty rules)."""
+
+    model_config = _MODEL_CONFIG
+
+    structure: str
+    dice: float | None
+    iou: float | None
+    hd95_mm: float | None
+    nsd_1mm: float | None
+    nsd_2mm: float | None
+    volume_ml: float
+    reference_volume_ml: float
+    volume_difference_ml: float
+    slice_dice_mean: float | None
+    slice_iou_mean: float | None
+    n_reference_slices: int
+    slices_beyond_low: int
+    slices_beyond_high: int
+    volume_beyond_ml: float
+    slices: tuple[SliceScore, ...] = ()
+    prompts: tuple[dict[str, Any], ...] = ()
+
+
+class Cost(BaseModel):
+    """What the unit cost on the machine that ran it."""
+
+    model_config = _MODEL_CONFIG
+
+    seconds: float
+    peak_rss_mb: float | None
+    n_prompts: int
+    parameters: int | None
+
+
+class Record(BaseModel):
+    """One finished or failed unit."""
+
+    model_config = _MODEL_CONFIG
+
+    schema_version: Annotated[int, Field(le=RECORD_SCHEMA)] = RECORD_SCHEMA
+    key: UnitKey
+    fingerprint: str
+    status: Literal["ok", "failed"]
+    error: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    structures: tuple[StructureResult, ...]
+    case_hash: str
+    case_shape: tuple[int, int, int]
+    case_spacing_mm: tuple[float, float, float]
+    case_attributes: dict[str, Any]
+    mask_file: str | None
+    cost: Cost
+    versions: dict[str, str]
+    hardware: dict[str, str]
+    finished: str

@@ -1,0 +1,242 @@
+"""The plots of a report."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from napari_lungfm.benchmark.records import Record, StructureResult
+from napari_lungfm.benchmark.report.canvas import INK, legend, panels, plain_log
+from napari_lungfm.benchmark.report.style import BASELINES, Look, looks
+
+Rows = dict[tuple[str, str], Look]
+#: Bins of the position along the structure, from its first slice (0) to its last (1).
+POSITION_BINS = 11
+#: More points than this are drawn as pixels inside the SVG, which stays small that way.
+_MANY_POINTS = 3000
+#: A legend of more entries than this is split into methods and protocols.
+_MANY_ENTRIES = 15
+
+
+def row_looks(summary: pd.DataFrame) -> Rows:
+    """Give every (method, protocol) of a run its look, the same in all figures."""
+    pairs = summary[["method", "protocol"]].drop_duplicates()
+    return looks([(str(m), str(p)) for m, p in pairs.itertuples(index=False)])
+
+
+def dice_by_method(cases: pd.DataFrame, summary: pd.DataFrame, rows: Rows) -> Figure:
+    """Dice of every case as a strip, with mean and 95 % interval, one band per protocol.
+
+    Parameters
+    ----------
+    cases
+        `scores.case_scores` of one cohort and structure.
+    summary
+        `summarise` of the same.
+    rows
+        The looks.
+    """
+    order = [(str(m), str(p)) for m, p in summary[["method", "protocol"]].itertuples(index=False)]
+    protocols = list(dict.fromkeys(p for _, p in order))
+    sizes = [sum(p == name for _, p in order) for name in protocols]
+    height = 0.9 + 0.27 * len(order) + 0.45 * len(protocols)
+    figure = Figure(figsize=(10.6, height), layout="constrained")
+    axes = figure.subplots(
+        len(protocols), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": sizes}
+    ).flat
+    for axis, protocol in zip(axes, protocols, strict=True):
+        own = [row for row in order if row[1] == protocol]
+        for y, row in enumerate(own):
+            _strip(axis, y, row, cases, summary, rows[row])
+        axis.set_yticks(range(len(own)), [m for m, _ in own], parse_math=False)
+        axis.set_ylim(len(own) - 0.5, -0.5)
+        axis.set_title(protocol, parse_math=False)
+        axis.grid(visible=False, axis="y")
+        axis.set_xlim(-0.02, 1.02)
+    axes[len(protocols) - 1].set_xlabel("Dice (dots: cases; diamond and bar: mean, 95 % CI)")
+    return figure
+
+
+def _strip(
+    axis: Any,
+    y: int,
+    row: tuple[str, str],
+    cases: pd.DataFrame,
+    summary: pd.DataFrame,
+    look: Look,
+) -> None:
+    dice = cases.loc[_is_row(cases, row), "dice"].dropna().to_numpy(dtype=float)
+    # Dots spread by their rank, not by chance: the figure is the same every time.
+    spread = (np.arange(len(dice)) * 0.618034 % 1 - 0.5) * 0.5
+    many = len(dice) > _MANY_POINTS
+    axis.plot(
+        dice,
+        y + spread,
+        ".",
+        color=look.colour,
+        alpha=0.65,
+        markersize=5,
+        markeredgewidth=0,
+        rasterized=many,
+    )
+    values = summary.loc[_is_row(summary, row)].iloc[0]
+    axis.plot([values["dice_low"], values["dice_high"]], [y, y], color=INK, linewidth=1.6)
+    axis.plot(values["dice"], y, "D", color=look.colour, markeredgecolor=INK, markersize=5.5)
+
+
+def dice_by_volume(cases: pd.DataFrame, rows: Rows) -> Figure | None:
+    """Dice over the reference volume of the structure (log scale), one panel per protocol.
+
+    ``None`` where no case has both.
+    """
+    cases = cases[cases["dice"].notna() & (cases["reference_volume_ml"] > 0)]
+    if cases.empty:
+        return None
+    protocols = [str(p) for p in dict.fromkeys(cases["protocol"])]
+    labels = ("Volume of the reference (mL, log scale)", "Dice")
+    figure, axes = panels(protocols, labels, width=10.6, height=2.6, most=3)
+    many = len(cases) > _MANY_POINTS
+    for axis, protocol in zip(axes, protocols, strict=True):
+        for row in _rows_of(rows, protocol, cases):
+            own = cases[_is_row(cases, row)]
+            look = rows[row]
+            axis.plot(
+                own["reference_volume_ml"].to_numpy(dtype=float),
+                own["dice"].to_numpy(dtype=float),
+                linestyle="",
+                marker=look.marker,
+                markersize=4,
+                markeredgewidth=0,
+                alpha=0.75,
+                color=look.colour,
+                rasterized=many,
+            )
+        axis.set_ylim(-0.03, 1.03)
+        plain_log(axis)
+    legend(figure, list(_method_entries(rows, cases).items()))
+    return figure
+
+
+def slice_profile(records: Sequence[Record], structure: str) -> pd.DataFrame:
+    """Return the mean slice Dice along the structure.
+
+    The position runs from 0 (first slice of the reference) to 1 (last slice) and falls into
+    `POSITION_BINS` bins; each case counts once per bin, wrongly added slices beyond the ends are
+    left out (they are counted in the tables).
+
+    Returns
+    -------
+    DataFrame
+        ``cohort``, ``protocol``, ``method``, ``bin``, ``dice``.
+    """
+    found = [
+        (record.key, _positions(result))
+        for record in records
+        for result in record.structures
+        if result.structure == structure
+    ]
+    keys = ["cohort", "protocol", "method", "bin"]
+    if not found:
+        return pd.DataFrame(columns=[*keys, "dice"])
+    sizes = [len(dice) for _, (_, dice) in found]
+    # Repeated by index, not by frame: there may be many thousands of units.
+    names = pd.DataFrame([(k.cohort, k.protocol, k.method, k.case) for k, _ in found])
+    all_slices = names.loc[names.index.repeat(sizes)].reset_index(drop=True)
+    all_slices.columns = [*keys[:3], "case"]
+    all_slices["bin"] = np.concatenate([bins for _, (bins, _) in found])
+    all_slices["dice"] = np.concatenate([dice for _, (_, dice) in found])
+    by_case = all_slices.groupby([*keys, "case"], sort=False, as_index=False)["dice"].mean()
+    return pd.DataFrame(by_case.groupby(keys, sort=False, as_index=False)["dice"].mean())
+
+
+def _positions(result: StructureResult) -> tuple[Any, Any]:
+    """Bin and Dice of the slices between the ends of the reference."""
+    scores = sorted(result.slices, key=lambda s: s.z)
+    last = len(scores) - result.slices_beyond_high
+    # Slices are listed where either mask is: those beyond the ends are the outermost ones.
+    inside = scores[result.slices_beyond_low : last]
+    z = np.array([s.z for s in inside], dtype=float)
+    dice = np.array([s.dice for s in inside], dtype=float)
+    if len(z) < 2:
+        return np.full(len(z), (POSITION_BINS - 1) // 2), dice
+    share = (z - z[0]) / (z[-1] - z[0])
+    return np.rint(share * (POSITION_BINS - 1)).astype(int), dice
+
+
+def dice_along_axis(profile: pd.DataFrame, rows: Rows) -> Figure:
+    """Mean slice Dice along the structure, one panel per protocol."""
+    protocols = [str(p) for p in dict.fromkeys(profile["protocol"])]
+    labels = ("Slice of the reference", "Slice Dice")
+    figure, axes = panels(protocols, labels, width=10.6, height=2.6, most=3)
+    for axis, protocol in zip(axes, protocols, strict=True):
+        for row in _rows_of(rows, protocol, profile):
+            own = profile[_is_row(profile, row)].sort_values("bin")
+            look = rows[row]
+            axis.plot(
+                own["bin"].to_numpy(dtype=float) / (POSITION_BINS - 1),
+                own["dice"].to_numpy(dtype=float),
+                color=look.colour,
+                marker=look.marker,
+                markersize=3.5,
+                linewidth=1.3,
+            )
+        axis.set_ylim(-0.03, 1.03)
+        axis.set_xticks([0, 0.5, 1], ["first", "middle", "last"])
+    legend(figure, list(_method_entries(rows, profile).items()))
+    return figure
+
+
+def cost(summary: pd.DataFrame, parameters: dict[str, float], rows: Rows) -> Figure | None:
+    """Mean Dice over seconds per case; the area of a bubble grows with the parameters."""
+    known = summary.dropna(subset=["seconds", "dice"])
+    known = known[known["seconds"] > 0]
+    if known.empty:
+        return None
+    figure = Figure(figsize=(10.6, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for values in known.itertuples(index=False):
+        row = (str(values.method), str(values.protocol))
+        millions = parameters.get(row[0], 0.0) / 1e6
+        axis.scatter(
+            float(cast("float", values.seconds)),
+            float(cast("float", values.dice)),
+            s=28 + 3 * millions,
+            color=rows[row].colour,
+            marker=rows[row].marker,
+            alpha=0.8,
+            edgecolors=INK,
+            linewidths=0.5,
+        )
+    plain_log(axis)
+    axis.set_xlabel("Seconds per case (log scale)")
+    axis.set_ylabel("Mean Dice")
+    shown = {(str(v.method), str(v.protocol)) for v in known.itertuples(index=False)}
+    entries = [(f"{m} · {p}", look) for (m, p), look in rows.items() if (m, p) in shown]
+    if len(entries) > _MANY_ENTRIES:
+        # Colour stands for the method and the mark for the protocol.
+        marks = {p: Look(INK, "", look.marker) for (_, p), look in rows.items()}
+        entries = [*_method_entries(rows, known).items(), *marks.items()]
+    legend(figure, entries, columns=3)
+    return figure
+
+
+def _is_row(frame: pd.DataFrame, row: tuple[str, str]) -> "pd.Series[bool]":
+    return (frame["method"] == row[0]) & (frame["protocol"] == row[1])
+
+
+def _rows_of(rows: Rows, protocol: str, frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Rows of a panel, baselines first so that models are drawn over them."""
+    there = set(zip(frame["method"], frame["protocol"], strict=True))
+    own = [row for row in rows if row[1] == protocol and row in there]
+    return sorted(own, key=lambda row: row[0] not in BASELINES)
+
+
+def _method_entries(rows: Rows, frame: pd.DataFrame) -> dict[str, Look]:
+    there = set(frame["method"])
+    entries: dict[str, Look] = {}
+    for (method, _), look in rows.items():
+        if method in there:
+            entries.setdefault(method, Look(look.colour, "", "o"))
+    return entries

@@ -1,0 +1,129 @@
+"""From records to tables of scores: per unit, and per case with the seeds averaged."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from napari_lungfm.benchmark.records import Record
+from napari_lungfm.benchmark.store import results_frame
+
+TUMOUR, LUNGS, AVERAGE = "tumour", "lungs", "avg"
+_SIDES = ("left lung", "right lung")
+UNIT = ["cohort", "protocol", "method", "case", "seed"]
+ROW = ["cohort", "protocol", "method", "structure"]
+
+#: Scores that may be averaged over structures of different size.
+RATIOS = [
+    "dice",
+    "iou",
+    "slice_dice_mean",
+    "slice_iou_mean",
+    "hd95_mm",
+    "nsd_1mm",
+    "nsd_2mm",
+]
+#: Every score that a table can show.
+SCORES = [
+    *RATIOS,
+    "volume_error_ml",
+    "volume_difference_ml",
+    "slices_beyond",
+    "volume_beyond_ml",
+    "n_prompts",
+]
+
+
+def unit_scores(records: Sequence[Record]) -> pd.DataFrame:
+    """Return one row per unit and structure, "lungs" and "avg" included.
+
+    - ``lungs`` is the mean of the left and right lung (of the one that the case has, where it
+      has one), ``avg`` = (2·lungs + tumour)/3, as in the published tables; both only for scores
+      that are ratios or distances.
+    - ``volume_error_ml`` is the absolute volume difference, ``slices_beyond`` the sum of both
+      ends.
+    - A failed unit without scores (its case could not be read) has a row with undefined scores,
+      so that it is counted.
+    """
+    frame = results_frame(records)
+    if frame.empty:
+        frame = pd.DataFrame(columns=[*UNIT, "model", "state", "status", "error", "structure"])
+    lost = [r for r in records if not r.structures]
+    if lost:
+        rows = [_row_without_scores(record) for record in lost]
+        frame = pd.concat([frame, pd.DataFrame(rows)], ignore_index=True)
+    frame = _with_derived_scores(frame)
+    return pd.concat([frame, *_joint_structures(frame)], ignore_index=True)
+
+
+def _row_without_scores(record: Record) -> dict[str, object]:
+    return {
+        **record.key.model_dump(),
+        "method": record.key.method,
+        "status": record.status,
+        "error": record.error,
+        "structure": TUMOUR,
+    }
+
+
+def _with_derived_scores(frame: pd.DataFrame) -> pd.DataFrame:
+    needed = {*SCORES, "slices_beyond_low", "slices_beyond_high", "reference_volume_ml"}
+    missing = sorted(needed - set(frame.columns))
+    frame = frame.assign(**dict.fromkeys(missing, float("nan")))
+    for name in sorted(needed):
+        frame[name] = frame[name].astype(float)
+    frame["volume_error_ml"] = frame["volume_difference_ml"].abs()
+    frame["slices_beyond"] = frame["slices_beyond_low"] + frame["slices_beyond_high"]
+    return frame
+
+
+def _joint_structures(frame: pd.DataFrame) -> list[pd.DataFrame]:
+    """Rows of "lungs" and "avg" of the units that have lungs."""
+    sides = frame[frame["structure"].isin(_SIDES)]
+    if sides.empty:
+        return []
+    kept = dict.fromkeys(("model", "state", "status"), "first")
+    means = dict.fromkeys(RATIOS, "mean")
+    lungs = sides.groupby(UNIT, sort=False, as_index=False).agg({**kept, **means})
+    prompts = sides.groupby(UNIT, sort=False, as_index=False)["n_prompts"].sum()
+    lungs = lungs.merge(prompts, on=UNIT).assign(structure=LUNGS)
+    tumour = frame.loc[frame["structure"] == TUMOUR, [*UNIT, *RATIOS, "n_prompts"]]
+    both = lungs.merge(tumour, on=UNIT, suffixes=("", "_tumour"))
+    for name in RATIOS:
+        both[name] = (2 * both[name] + both[f"{name}_tumour"]) / 3
+    both["n_prompts"] += both["n_prompts_tumour"]
+    average = both[lungs.columns].assign(structure=AVERAGE)
+    return [lungs, average]
+
+
+def case_scores(units: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per case, method, protocol and structure: seeds averaged.
+
+    Patients, not repetitions, are what statistics may count. Columns: `ROW`, ``case``, the
+    scores, ``reference_volume_ml``, ``n_units``, ``n_failed`` and ``n_scored`` (units with a
+    record of this structure that holds scores).
+    """
+    frame = units.assign(
+        failed=(units["status"] == "failed").astype(int),
+        scored=(units["dice"].notna() | (units["status"] == "ok")).astype(int),
+    )
+    how = dict.fromkeys([*SCORES, "reference_volume_ml"], "mean")
+    grouped = frame.groupby([*ROW, "case"], sort=False)
+    result = grouped.agg(how)
+    result["n_units"] = grouped.size()
+    result["n_failed"] = grouped["failed"].sum()
+    result["n_scored"] = grouped["scored"].sum()
+    result["model"] = grouped["model"].first()
+    result["state"] = grouped["state"].first()
+    return result.reset_index()
+
+
+def main_structure(frame: pd.DataFrame) -> str:
+    """Structure that the main table shows: the tumour, or the first one if there is none."""
+    names = list(dict.fromkeys(frame["structure"]))
+    return TUMOUR if TUMOUR in names or not names else str(names[0])
+
+
+def in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Sort rows by cohort, protocol, method and structure, each in order of appearance."""
+    keys = pd.DataFrame({name: pd.factorize(frame[name])[0] for name in ROW}, index=frame.index)
+    return frame.loc[keys.sort_values(ROW, kind="stable").index].reset_index(drop=True)

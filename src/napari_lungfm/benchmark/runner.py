@@ -1,0 +1,263 @@
+"""Do the units of a plan, one case at a time, and never one twice."""
+
+import gc
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from napari_lungfm import io
+from napari_lungfm._core.environment import hardware, package_versions
+from napari_lungfm._core.exceptions import LungFMError
+from napari_lungfm._core.measure import Meter
+from napari_lungfm._core.seeding import generator
+from napari_lungfm.benchmark.config import BenchmarkConfig
+from napari_lungfm.benchmark.plan import Plan, Unit, make_plan
+from napari_lungfm.benchmark.previews import Preview
+from napari_lungfm.benchmark.records import Cost, Record, SliceScore, StructureResult
+from napari_lungfm.benchmark.store import RunFolder
+from napari_lungfm.datasets.cases import Case
+from napari_lungfm.evaluation.prompt_protocols import parse_protocol
+from napari_lungfm.evaluation.scoring import StructureScores, score_structure
+from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Structure
+from napari_lungfm.inference import segment_object
+from napari_lungfm.models.prompts import Prompt, to_dict
+from napari_lungfm.models.registry import create_model, model_card
+
+
+@dataclass(frozen=True)
+class RunEvent:
+    """What the runner tells while it works.
+
+    ``done`` units of ``total`` are finished, ``failed`` of them failed; ``text`` is one line.
+    """
+
+    kind: Literal["start", "case", "unit", "skip", "end"]
+    done: int
+    total: int
+    failed: int
+    text: str
+
+
+Listener = Callable[[RunEvent], None]
+
+
+def run_benchmark(
+    config: BenchmarkConfig, out: Path, *, base: Path, listener: Listener | None = None
+) -> RunFolder:
+    """Do every unit that has no finished record yet.
+
+    Each unit is written as it ends, so an interruption loses at most the unit in flight and the
+    same call goes on from there. A unit whose configuration, case or program version changed is
+    done anew; a unit that failed is tried again.
+
+    Parameters
+    ----------
+    config
+        What to run.
+    out
+        Folder of the run; made if need be.
+    base
+        Folder that relative paths in the configuration count from.
+    listener
+        Called on every event.
+
+    Returns
+    -------
+    RunFolder
+        The folder with all records.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written. What was finished before stays.
+    """
+    folder = RunFolder.create(out)
+    plan = make_plan(config, base)
+    folder.write_plan(config.to_yaml(), [(u.key, u.fingerprint) for u in plan.units])
+    _Runner(plan, folder, listener or (lambda event: None)).run()
+    return folder
+
+
+class _Runner:
+    """State of one call of `run_benchmark`."""
+
+    def __init__(self, plan: Plan, folder: RunFolder, listener: Listener) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.listener = listener
+        self.done = 0
+        self.failed = 0
+
+    def run(self) -> None:
+        self._tell("start", f"{len(self.plan.units)} units")
+        for source, units in self.plan.by_case():
+            pending = [unit for unit in units if not self._is_finished(unit)]
+            self.done += len(units) - len(pending)
+            if not pending:
+                self._tell("skip", f"{units[0].key.cohort}/{source.name} is finished")
+                continue
+            self._tell("case", f"{units[0].key.cohort}/{source.name}")
+            self._run_case(pending)
+            gc.collect()  # drop the case's voxels before the next one is read
+        self._tell("end", f"{self.done} units, {self.failed} failed")
+
+    def _is_finished(self, unit: Unit) -> bool:
+        record = self.folder.read_record(unit.key, unit.fingerprint)
+        if record is None or record.status != "ok":
+            return False
+        return record.mask_file is None or (self.folder.root / record.mask_file).is_file()
+
+    def _run_case(self, units: list[Unit]) -> None:
+        first = units[0]
+        try:
+            case = first.source.load()
+        except (LungFMError, MemoryError) as error:
+            for unit in units:
+                cost = Cost(seconds=0.0, peak_rss_mb=None, n_prompts=0, parameters=None)
+                self._finish(_record(unit, None, (), cost, error=_one_line(error)))
+            return
+        Preview.of_case(case).save(self.folder.preview_file(first.key.cohort, first.key.case))
+        case_hash = hash_case(case)
+        for unit in units:
+            record, label_map = _do_unit(unit, case, case_hash, self.plan.config.targets)
+            path = self.folder.mask_file(unit.key, unit.fingerprint)
+            io.write_label_map(label_map, path)
+            file = path.relative_to(self.folder.root).as_posix()
+            self._finish(record.model_copy(update={"mask_file": file}))
+
+    def _finish(self, record: Record) -> None:
+        self.folder.write_record(record)
+        self.done += 1
+        self.failed += record.status == "failed"
+        key = record.key
+        scores = " ".join(f"{s.structure} {s.dice:.3f}" for s in record.structures if s.dice)
+        outcome = scores or record.error or "no overlap"
+        self._tell("unit", f"{key.case} {key.method} {key.protocol}: {outcome}")
+
+    def _tell(self, kind: Literal["start", "case", "unit", "skip", "end"], text: str) -> None:
+        self.listener(RunEvent(kind, self.done, len(self.plan.units), self.failed, text))
+
+
+def hash_case(case: Case) -> str:
+    """Return a hash of the voxels, the reference and the grid of a case."""
+    mark = hashlib.blake2b(digest_size=16)
+    for array in (case.volume.array, case.reference.array):
+        mark.update(str(array.dtype).encode())
+        for plane in array:  # plane by plane: a turned volume is not contiguous
+            mark.update(np.ascontiguousarray(plane).data)
+    mark.update(repr(sorted(case.volume.geometry.to_dict().items())).encode())
+    return mark.hexdigest()
+
+
+def _do_unit(
+    unit: Unit, case: Case, case_hash: str, targets: tuple[Structure, ...]
+) -> tuple[Record, LabelMap]:
+    """Segment and score; whatever the model raises becomes a failed record."""
+    wanted = [structure for structure in targets if structure in case.structures]
+    prompts: dict[Structure, tuple[Prompt, ...]] = {}
+    array = np.zeros(case.volume.shape, dtype=np.uint8)
+    error: str | None = None
+    with Meter() as meter:
+        try:
+            _segment_all(unit, case, wanted, prompts, array)
+        # A model is other people's code: one that fails on one case must not end a long run.
+        except Exception as problem:  # noqa: BLE001
+            error = _one_line(problem)
+            array[:] = 0  # scored as an empty prediction, as the protocol says
+    label_map = LabelMap(array, case.volume.geometry, LUNG_LABELS)
+    results = tuple(
+        _result(structure, label_map, case, prompts.get(structure, ())) for structure in wanted
+    )
+    cost = Cost(
+        seconds=meter.seconds,
+        peak_rss_mb=meter.peak_rss_mb,
+        n_prompts=sum(len(p) for p in prompts.values()),
+        parameters=model_card(unit.model).parameters,
+    )
+    return _record(unit, case, results, cost, case_hash=case_hash, error=error), label_map
+
+
+def _segment_all(
+    unit: Unit,
+    case: Case,
+    wanted: list[Structure],
+    prompts: dict[Structure, tuple[Prompt, ...]],
+    array: np.ndarray[Any, np.dtype[np.uint8]],
+) -> None:
+    protocol = parse_protocol(unit.key.protocol)
+    model = create_model(unit.model, **unit.options)
+    for structure in wanted:
+        reference = case.reference.mask(int(structure))
+        # The stream does not depend on the model: every method sees the same user.
+        rng = generator(unit.key.seed, case.name, unit.key.protocol, structure.title)
+        prompts[structure] = protocol.prompts(reference, rng)
+        part = segment_object(
+            model, case.volume, prompts[structure], fill=protocol.fill, label=int(structure)
+        )
+        # In the order of the structures: the tumour comes last and wins where they overlap.
+        array[part.array != 0] = int(structure)
+
+
+def _result(
+    structure: Structure, prediction: LabelMap, case: Case, prompts: tuple[Prompt, ...]
+) -> StructureResult:
+    label = int(structure)
+    scores = score_structure(
+        prediction.mask(label), case.reference.mask(label), case.volume.geometry
+    )
+    return StructureResult(
+        structure=structure.title,
+        prompts=tuple(to_dict(prompt) for prompt in prompts),
+        slices=_slice_scores(scores),
+        **{name: value for name, value in scores.to_dict().items() if name in _SCORES},
+    )
+
+
+_SCORES = set(StructureResult.model_fields) - {"structure", "prompts", "slices"}
+
+
+def _slice_scores(scores: StructureScores) -> tuple[SliceScore, ...]:
+    # On one slice IoU = Dice / (2 - Dice), both being functions of the same three counts.
+    return tuple(
+        SliceScore(z=z, dice=dice, iou=dice / (2.0 - dice))
+        for z, dice in sorted(scores.slice_dice.items())
+    )
+
+
+def _record(
+    unit: Unit,
+    case: Case | None,
+    results: tuple[StructureResult, ...],
+    cost: Cost,
+    *,
+    case_hash: str = "",
+    error: str | None = None,
+) -> Record:
+    """Put a record together; without a case it could not be read, and there are no scores."""
+    return Record(
+        key=unit.key,
+        fingerprint=unit.fingerprint,
+        status="ok" if error is None else "failed",
+        error=error,
+        options=unit.options,
+        structures=results,
+        case_hash=case_hash,
+        case_shape=case.volume.shape if case else (0, 0, 0),
+        case_spacing_mm=case.volume.spacing if case else (0.0, 0.0, 0.0),
+        case_attributes=dict(case.attributes) if case else {},
+        mask_file=None,
+        cost=cost,
+        versions=package_versions(),
+        hardware=hardware(),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, LungFMError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,101 @@
+"""The commands together, and what happens when one goes wrong."""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TextIO
+
+import typer
+
+from napari_lungfm._core.exceptions import LungFMError, LungFMWarning
+from napari_lungfm.cli import bench, convert, doctor, evaluate, models, segment
+from napari_lungfm.cli.console import complain, note
+
+#: What typer returns after Ctrl-C, as shells do (128 + SIGINT).
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="napari-lungfm-bench",
+    help="Delineate lung tumours in CT with promptable models, and measure how well it goes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(name="doctor")(doctor.doctor)
+app.command(name="demo")(bench.demo)
+app.command(name="convert")(convert.convert)
+app.add_typer(models.app, name="models")
+app.command(name="segment")(segment.segment)
+app.command(name="evaluate")(evaluate.evaluate)
+app.command(name="run")(bench.run)
+app.command(name="report")(bench.report)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from napari_lungfm import __version__
+
+        typer.echo(f"napari-lungfm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Delineate lung tumours in CT with promptable models, and measure how well it goes."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line without exiting.
+
+    Parameters
+    ----------
+    arguments
+        What follows the program's name; ``None`` takes it from ``sys.argv``.
+
+    Returns
+    -------
+    int
+        The exit code: 0 = done, 1 = the work failed, 2 = the call was wrong.
+    """
+    warnings.showwarning = _show_warning
+    try:
+        result = app(list(arguments) if arguments is not None else None, standalone_mode=False)
+    except LungFMError as error:
+        complain(error)
+        return error.exit_code
+    except typer.TyperException as error:
+        complain(f"{error.format_message()} (see --help)")
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        result = _INTERRUPTED
+    except MemoryError:
+        complain("the machine ran out of memory; close other programs or use a smaller image")
+        return 1
+    except BrokenPipeError:
+        # The reader of our output went away (head, less): point stdout at nothing, so that
+        # Python's flush at exit does not complain a second time.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if result == _INTERRUPTED:
+        complain("interrupted; what was finished is kept, the same command goes on from there")
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show our own warnings as one line; warnings of libraries say nothing to a user."""
+    if issubclass(category, LungFMWarning):
+        note(f"note: {message}")

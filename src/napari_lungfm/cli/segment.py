@@ -1,0 +1,82 @@
+"""``segment``: one object from prompts."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_lungfm.cli.console import note, print_json, stderr_console
+
+
+def segment(
+    image: Annotated[Path, typer.Option(help="CT: an image file or a DICOM folder.")],
+    model: Annotated[str, typer.Option(help="Name of the model; an unknown one lists all.")],
+    out: Annotated[Path, typer.Option(help="Mask to write: .nii.gz, .nrrd, .mha, ...")],
+    box: Annotated[
+        list[str] | None,
+        typer.Option(metavar="Z,Y0,X0,Y1,X1", help="Box on slice Z; Y1 and X1 exclusive."),
+    ] = None,
+    click: Annotated[
+        list[str] | None,
+        typer.Option(metavar="Z,Y,X,+|-", help="Click on the object (+) or beside it (-)."),
+    ] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="Z", help="The object has ended on slice Z.")
+    ] = None,
+    propagate: Annotated[
+        bool, typer.Option(help="Carry the object through the slices, or fill prompted ones only.")
+    ] = True,
+    mm: Annotated[bool, typer.Option("--mm", help="Numbers are LPS millimetres.")] = False,
+    label: Annotated[int, typer.Option(min=1, max=255, help="Value of the object.")] = 1,
+    series: Annotated[
+        str | None, typer.Option(help="SeriesInstanceUID, where a folder has several.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the model.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Segment one object from boxes and clicks, and carry it through the slices.
+
+    Coordinates are zero-based voxel indices in the image's own grid. Several boxes on different
+    slices are prompts of one object.
+    """
+    from napari_lungfm import io
+    from napari_lungfm.cli.parsing import parse_options, parse_prompts
+    from napari_lungfm.inference import segment_object
+    from napari_lungfm.models.registry import check_device, create_model
+
+    io.check_output(out)
+    check_device(model, device)
+    promptable = create_model(model, **parse_options(option or ()))
+    volume = io.read_volume(image, series=series)
+    prompts = parse_prompts(box or (), click or (), stop or (), volume.geometry, millimetres=mm)
+    started = time.perf_counter()
+    with stderr_console().status("segmenting"):
+        result = segment_object(promptable, volume, prompts, fill=propagate, label=label)
+    seconds = time.perf_counter() - started
+    io.write_label_map(result, out)
+    inside = result.array == label
+    slices = [int(z) for z in range(result.shape[0]) if inside[z].any()]
+    volume_ml = float(inside.sum()) * result.geometry.voxel_volume_ml
+    if as_json:
+        print_json(
+            {
+                "out": str(out),
+                "model": model,
+                "voxels": int(inside.sum()),
+                "volume_ml": volume_ml,
+                "first_slice": slices[0] if slices else None,
+                "last_slice": slices[-1] if slices else None,
+                "seconds": seconds,
+            }
+        )
+    if not slices:
+        note(f"nothing was found; the empty mask is in {out}")
+        return
+    note(
+        f"{volume_ml:.2f} mL on slices {slices[0]} to {slices[-1]} in {seconds:.1f} s; "
+        f"the mask is in {out}"
+    )

@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+
+from napari_lungfm import io
+from napari_lungfm.geometry import LabelMap, VolumeGeometry, reorient
+
+BOX = "8,18,18,43,43"
+
+
+def _segment(bench, case, *arguments, out="out.nii.gz", model="prompt-ellipse"):
+    target = case.folder / out
+    result = bench("segment", "--image", case.image, "--model", model, "--out", target, *arguments)
+    return result, target
+
+
+def test_a_box_becomes_a_ball_and_is_scored(bench, case):
+    result, out = _segment(bench, case, "--box", BOX, "--json")
+    assert result.code == 0
+    assert result.json["first_slice"] <= 5
+    assert result.json["last_slice"] >= 11
+    assert result.json["voxels"] == np.count_nonzero(io.read_label_map(out).array == 1)
+    scored = bench("evaluate", "--pred", out, "--truth", case.mask, "--json").json["scores"]["mask"]
+    assert scored["dice"] > 0.9
+    assert scored["iou"] == pytest.approx(scored["dice"] / (2 - scored["dice"]))
+
+
+def test_the_table_names_every_measure(bench, case):
+    result = bench("evaluate", "--pred", case.mask, "--truth", case.mask)
+    assert result.code == 0
+    for word in ("IoU", "Dice", "HD95 (mm)", "NSD at 2 mm", "volume (mL)"):
+        assert word in result.out
+    assert "1.0000" in result.out
+
+
+def test_without_propagation_only_the_prompted_slice_is_filled(bench, case):
+    result, out = _segment(bench, case, "--box", BOX, "--no-propagate")
+    assert result.code == 0
+    assert np.flatnonzero(io.read_label_map(out).array.any(axis=(1, 2))).tolist() == [8]
+
+
+def test_a_stop_ends_the_object(bench, case):
+    _, out = _segment(bench, case, "--box", BOX, "--stop", "10")
+    slices = np.flatnonzero(io.read_label_map(out).array.any(axis=(1, 2)))
+    assert slices.max() == 9
+    assert slices.min() <= 5
+
+
+def test_millimetres_and_voxels_mean_the_same(bench, case):
+    z, y0, x0, y1, x1 = (int(v) for v in BOX.split(","))
+    left, top, height = case.geometry.index_to_world((z, y0, x0))
+    right, bottom, _ = case.geometry.index_to_world((z, y1 - 1, x1 - 1))
+    _, a = _segment(bench, case, "--box", BOX, out="a.nii.gz")
+    _, b = _segment(
+        bench, case, "--mm", "--box", f"{height},{top},{left},{bottom},{right}", out="b.nii.gz"
+    )
+    assert np.array_equal(io.read_label_map(a).array, io.read_label_map(b).array)
+
+
+def test_the_classical_method_looks_at_the_image(bench, case):
+    loose = "8,15,15,46,46"
+    _, out = _segment(bench, case, "--box", loose, "--no-propagate", model="classical")
+    found = io.read_label_map(out).array[8] == 1
+    truth = case.inside[8]
+    dice = 2 * np.count_nonzero(found & truth) / (found.sum() + truth.sum())
+    assert dice > 0.95
+
+
+def test_masks_are_compared_by_place(bench, case):
+    turned = case.folder / "turned.nii.gz"
+    io.write_label_map(reorient(io.read_label_map(case.mask), "LPS"), turned)
+    scored = bench("evaluate", "--pred", turned, "--truth", case.mask, "--json")
+    assert scored.json["scores"]["mask"]["dice"] == 1.0
+
+
+def test_labels_are_scored_one_by_one(bench, case):
+    both = case.folder / "both.nii.gz"
+    array = np.where(case.inside, 3, 0).astype(np.uint8)
+    array[0, 0, :5] = 1
+    io.write_label_map(LabelMap(array, case.geometry), both)
+    scores = bench("evaluate", "--pred", both, "--truth", both, "--json").json["scores"]
+    assert set(scores) == {"label 1", "label 3"}
+    only = bench("evaluate", "--pred", case.mask, "--truth", both, "--label", 3, "--json")
+    assert only.json["scores"]["label 3"]["dice"] == 1.0
+    assert "taken as label 3" in only.err
+
+
+def test_undefined_scores_are_null(bench, case):
+    empty = case.folder / "empty.nii.gz"
+    io.write_label_map(LabelMap(np.zeros(case.geometry.shape, np.uint8), case.geometry), empty)
+    both = bench("evaluate", "--pred", empty, "--truth", empty, "--json").json["scores"]["mask"]
+    assert both["dice"] is None
+    one = bench("evaluate", "--pred", empty, "--truth", case.mask, "--json").json["scores"]["mask"]
+    assert one["dice"] == 0.0
+    assert one["hd95_mm"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--box", "99,18,18,43,43"], 2, "slice 99; the volume has slices 0 to 15"),
+        (["--box", "8,18,18,43,99"], 2, "outside the slice of 60 x 60"),
+        (["--box", "8,18,18,18,43"], 2, "is empty"),
+        (["--box", "8,18"], 2, "not of the form"),
+        ([], 2, "no box, positive click or mask"),
+        (["--click", "8,30,30,+", "--click", "8,30,30,-"], 2, "a positive and a negative click"),
+        (["--box", BOX, "--device", "cuda"], 2, "runs on the CPU"),
+        (["--box", BOX, "--device", "abacus"], 2, "abacus"),
+        (["--box", BOX, "--option", "nonsense=1"], 2, "no option 'nonsense'"),
+    ],
+)
+def test_wrong_calls_get_one_line_and_leave_nothing(bench, case, arguments, code, message):
+    result, out = _segment(bench, case, *arguments)
+    assert result.code == code
+    assert message in result.err
+    assert result.err.strip().count("\n") == 0
+    assert "Traceback" not in result.err
+    assert not out.exists()
+    assert not list(case.folder.glob(".*"))
+
+
+def test_an_unknown_model_lists_the_known_ones(bench, case):
+    result, _ = _segment(bench, case, "--box", BOX, model="prompt-elipse")
+    assert result.code == 2
+    assert "did you mean 'prompt-ellipse'" in result.err
+
+
+def test_bad_files(bench, case):
+    missing = bench("evaluate", "--pred", case.folder / "no.nii.gz", "--truth", case.mask)
+    assert missing.code == 1
+    assert "no.nii.gz" in missing.err
+    other = case.folder / "other.nii.gz"
+    io.write_label_map(
+        LabelMap(np.ones((16, 60, 60), np.uint8), VolumeGeometry((16, 60, 60))), other
+    )
+    mismatch = bench("evaluate", "--pred", other, "--truth", case.mask)
+    assert mismatch.code == 1
+    assert "not on the voxel grid" in mismatch.err
+    unknown, _ = _segment(bench, case, "--box", BOX, out="mask.png")
+    assert unknown.code == 2
+    assert ".nii.gz" in unknown.err
+    blocked = case.folder / "file"
+    blocked.write_text("x")
+    nowhere, _ = _segment(bench, case, "--box", BOX, out="file/mask.nii.gz")
+    assert nowhere.code == 1
+    assert "cannot write" in nowhere.err
+    assert blocked.read_text() == "x"

@@ -1,0 +1,24 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import napari_lungfm
+from napari_lungfm.benchmark.config import parse_config
+
+ROOT = Path(napari_lungfm.__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_documented_configuration_is_valid():
+    text = (ROOT / "docs" / "benchmark.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    config = parse_config(yaml.safe_load(block))
+    assert [cohort.name for cohort in config.cohorts] == ["clinic", "phantoms"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
