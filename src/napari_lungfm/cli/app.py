@@ -9,7 +9,7 @@ from typing import TextIO
 import typer
 
 from napari_lungfm._core.exceptions import LungFMError, LungFMWarning
-from napari_lungfm.cli import bench, convert, doctor, evaluate, models, segment
+from napari_lungfm.cli import bench, convert, doctor, evaluate, segment
 from napari_lungfm.cli.console import complain, note
 
 #: What typer returns after Ctrl-C, as shells do (128 + SIGINT).
@@ -26,7 +26,6 @@ app = typer.Typer(
 app.command(name="doctor")(doctor.doctor)
 app.command(name="demo")(bench.demo)
 app.command(name="convert")(convert.convert)
-app.add_typer(models.app, name="models")
 app.command(name="segment")(segment.segment)
 app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="run")(bench.run)
