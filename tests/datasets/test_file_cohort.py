@@ -56,6 +56,23 @@ def test_the_mask_is_matched_by_place_not_by_shape(folder):
     assert axis_codes(turned.reference.geometry) == axis_codes(GRID)
 
 
+def test_an_image_with_sagittal_slices_is_turned(folder):
+    volume, labels = io.read_volume(folder / "i.nii.gz"), io.read_label_map(folder / "m.nii.gz")
+    io.write_image(reorient(volume, "LPS"), folder / "sagittal.nii.gz")
+    io.write_label_map(reorient(labels, "LPS"), folder / "sagittal_m.nii.gz")
+    values = {1: "tumour", 2: "tumour"}
+    cohort = FileCohort(
+        name="c",
+        cases=[
+            {"name": "s", "image": "sagittal.nii.gz", "mask": "sagittal_m.nii.gz", "values": values}
+        ],
+    )
+    case = cohort.build(folder).test[0].load()
+    assert axis_codes(case.volume.geometry) == "SPL"
+    assert np.array_equal(case.volume.array, volume.array)
+    assert np.array_equal(case.reference.array != 0, labels.array != 0)
+
+
 def test_the_mask_of_another_image_is_refused(folder):
     other = LabelMap(np.ones(SHAPE, np.uint8), VolumeGeometry(SHAPE, (3.0, 1.0, 1.2)))
     io.write_label_map(other, folder / "other.nii.gz")

@@ -18,7 +18,9 @@ from napari_lungfm.geometry import (
     Structure,
     Volume,
     VolumeGeometry,
+    axis_codes,
     match_geometry,
+    to_axial,
 )
 
 
@@ -121,7 +123,11 @@ class FileCaseSource:
         return mark.hexdigest()
 
     def load(self) -> Case:
-        """Read image and reference and match them by geometry."""
+        """Read image and reference and match them by geometry.
+
+        An image whose slices along the first axis are not axial is turned, voxel by voxel, for
+        models see axial slices; prompts and masks are then those of the turned grid.
+        """
         try:
             volume = io.read_volume(self.root / self.case.image, series=self.case.series)
             reference = self._read_reference(volume)
@@ -130,6 +136,8 @@ class FileCaseSource:
         if not reference.present():
             msg = f"case '{self.name}': the reference is empty"
             raise DataError(msg)
+        if axis_codes(volume.geometry)[0] not in "SI":
+            volume, reference = to_axial(volume), to_axial(reference)
         return Case(self.name, volume, reference, self.case.attributes)
 
     def _paths(self) -> list[Path]:
