@@ -35,6 +35,13 @@ def test_wrong_calls_exit_with_2_and_one_line(bench, arguments, message):
     assert len(result.err.strip().splitlines()) == 1
 
 
+def test_a_bare_call_prints_the_help_and_no_error(bench):
+    result = bench()
+    assert result.code == 2
+    assert "segment" in result.out + result.err
+    assert "error" not in result.err
+
+
 def test_help_loads_nothing_heavy():
     heavy = ("torch", "napari", "qtpy", "SimpleITK", "pydicom", "pandas", "skimage", "matplotlib")
     code = (

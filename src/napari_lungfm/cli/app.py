@@ -9,7 +9,7 @@ from typing import TextIO
 import typer
 
 from napari_lungfm._core.exceptions import LungFMError, LungFMWarning
-from napari_lungfm.cli import bench, convert, doctor, evaluate, segment
+from napari_lungfm.cli import bench, convert, doctor, evaluate, models, segment
 from napari_lungfm.cli.console import complain, note
 
 #: What typer returns after Ctrl-C, as shells do (128 + SIGINT).
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command(name="doctor")(doctor.doctor)
 app.command(name="demo")(bench.demo)
 app.command(name="convert")(convert.convert)
+app.add_typer(models.app, name="models")
 app.command(name="segment")(segment.segment)
 app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="run")(bench.run)
@@ -69,7 +70,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         complain(error)
         return error.exit_code
     except typer.TyperException as error:
-        complain(f"{error.format_message()} (see --help)")
+        if message := error.format_message():  # empty after a bare call, which prints the help
+            complain(f"{message} (see --help)")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         result = _INTERRUPTED

@@ -1,0 +1,290 @@
+"""``models``: the catalogue of models and their weights on this computer."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_lungfm.cli.console import complain, note, print_json, stderr_console, stdout_console
+
+if TYPE_CHECKING:
+    from napari_lungfm._core.types import ProgressCallback
+    from napari_lungfm.models.catalogue import CheckpointCard
+    from napari_lungfm.models.weights import StoredWeights, WeightStore
+
+app = typer.Typer(no_args_is_help=True, help="List models; fetch, import and verify weights.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights", help="Folder of the weights; else NAPARI_LUNGFM_WEIGHTS or the data folder."
+    ),
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A name of `models list`.")]
+
+
+@app.command(name="list")
+def list_models(folder: Folder = None, as_json: Json = False) -> None:
+    """List the models, their licences, and which weights are here."""
+    from napari_lungfm.models.catalogue import checkpoint_card, checkpoint_names
+    from napari_lungfm.models.registry import model_card, model_names
+
+    store = _store(folder)
+    here = store.names()
+    rows = [
+        _row(checkpoint_card(name), [n for n in here if n.partition(":")[0] == name])
+        for name in checkpoint_names()
+    ]
+    cards = [model_card(name) for name in model_names() if name not in checkpoint_names()]
+    rows += [
+        {
+            "name": card.name,
+            "licence": card.licence,
+            "commercial": "yes",
+            "parameters": card.parameters,
+            "weights": [],
+            "needs_weights": False,
+            "runnable": True,
+            "summary": card.summary,
+        }
+        for card in cards
+    ]
+    if as_json:
+        print_json({"folder": str(store.folder), "models": rows})
+        return
+    _print_list(rows)
+    note(f"weights are in {store.folder}")
+
+
+@app.command()
+def show(name: Name, folder: Folder = None, as_json: Json = False) -> None:
+    """Show all that is known of a model and of its weights here."""
+    from napari_lungfm.models.catalogue import full_name, resolve
+
+    card, _ = resolve(name)
+    store = _store(folder)
+    known = {full_name(card.name, variant, card) for variant in card.variants}
+    known |= {n for n in store.names() if n.partition(":")[0] == card.name}
+    weights = {n: _state(store, n) for n in sorted(known)}
+    facts = {**_facts(card), "weights": weights}
+    if as_json:
+        print_json(facts)
+        return
+    _print_facts(facts)
+
+
+@app.command()
+def fetch(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Accept the licence.")] = False,
+    url: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDRESS", help="Download from here instead, such as a mirror."),
+    ] = None,
+    folder: Folder = None,
+    as_json: Json = False,
+) -> None:
+    """Download published weights, check them and keep them.
+
+    A download that was interrupted goes on where it stopped.
+    """
+    from napari_lungfm.models.catalogue import resolve
+    from napari_lungfm.models.weights.fetch import fetch as fetch_weights
+    from napari_lungfm.models.weights.fetch import licence_text
+
+    card, variant = resolve(name)
+    published = card.published(variant)
+    accepted = True
+    if published is not None and (published.addresses or url):
+        note(licence_text(card))
+        accepted = yes or _ask("accept this licence?")
+    with _progress(f"fetching {name}") as progress:
+        stored = fetch_weights(
+            name,
+            licence_accepted=accepted,
+            store=_store(folder),
+            addresses=url or None,
+            progress=progress,
+        )
+    _report(stored, as_json)
+
+
+@app.command(name="import")
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="A .pt, .pth or .safetensors file.")],
+    name: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="What it is: medsam, or medsam:mine."),
+    ] = None,
+    folder: Folder = None,
+    as_json: Json = False,
+) -> None:
+    """Examine a file of weights and copy it into the store.
+
+    Without --as a published check value decides, or what the file says of its own training.
+    """
+    from napari_lungfm.models.weights.fetch import licence_text
+    from napari_lungfm.models.weights.importing import import_file
+
+    with _progress(f"reading {file.name}") as progress:
+        stored = import_file(file, name, store=_store(folder), progress=progress)
+    note(licence_text(stored.card))
+    _report(stored, as_json)
+
+
+@app.command()
+def verify(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Which; all without it.")
+    ] = None,
+    folder: Folder = None,
+    as_json: Json = False,
+) -> int:
+    """Check weights from the ground up: content, check values, tensors."""
+    from napari_lungfm._core.exceptions import LungFMError
+    from napari_lungfm.models.weights.verify import verify as verify_weights
+
+    store = _store(folder)
+    names = (name,) if name is not None else store.names()
+    results: dict[str, dict[str, Any]] = {}
+    for each in names:
+        try:
+            with _progress(f"verifying {each}") as progress:
+                results[each] = {"good": True, **_record(verify_weights(each, store, progress))}
+        except LungFMError as error:
+            if name is not None:
+                raise
+            complain(f"{each}: {error}")
+            results[each] = {"good": False, "error": str(error)}
+    if as_json:
+        print_json({"folder": str(store.folder), "weights": results})
+    else:
+        for each, result in results.items():
+            typer.echo(f"{each}: {_verdict(result)}")
+        if not results:
+            note(f"there are no weights in {store.folder}")
+    return 0 if all(result["good"] for result in results.values()) else 1
+
+
+def _store(folder: Path | None) -> "WeightStore":
+    from napari_lungfm.models.weights import WeightStore
+
+    return WeightStore(folder)
+
+
+def _ask(question: str) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    return typer.confirm(question, err=True)
+
+
+@contextmanager
+def _progress(text: str) -> "Iterator[ProgressCallback]":
+    """Show bytes done on stderr."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn(text), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=stderr_console(), transient=True) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+
+def _row(card: "CheckpointCard", here: list[str]) -> dict[str, Any]:
+    return {
+        "name": card.name,
+        "licence": card.licence,
+        "commercial": card.commercial,
+        "parameters": card.parameters,
+        "weights": here,
+        "needs_weights": True,
+        "runnable": card.runnable,
+        "summary": card.summary,
+    }
+
+
+def _print_list(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("name", "weights", "parameters", "licence", "commercial", "summary"):
+        table.add_column(title, no_wrap=title == "name", justify="left")
+    for row in rows:
+        here = ", ".join(row["weights"]) or ("not here" if row["needs_weights"] else "none needed")
+        size = f"{row['parameters'] / 1e6:.1f} M" if row["parameters"] else "0"
+        table.add_row(row["name"], here, size, row["licence"], row["commercial"], row["summary"])
+    stdout_console().print(table)
+
+
+def _facts(card: "CheckpointCard") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {**asdict(card), "overrides": dict(card.overrides), "runnable": card.runnable}
+
+
+def _state(store: "WeightStore", name: str) -> dict[str, Any]:
+    from napari_lungfm._core.exceptions import LungFMError
+    from napari_lungfm.models.weights import WeightsNotFoundError
+
+    try:
+        return {"here": True, **_record(store.find(name))}
+    except WeightsNotFoundError:
+        return {"here": False}
+    except LungFMError as error:
+        return {"here": False, "error": str(error)}
+
+
+def _record(stored: "StoredWeights") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"path": str(stored.path), **asdict(stored.manifest)}
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for key, value in facts.items():
+        if key not in ("files", "weights"):
+            table.add_row(key.replace("_", " "), _plain(value))
+    for file in facts["files"]:
+        checks = ", ".join(f"{c['algorithm']} {c['digest']}" for c in file["checks"])
+        size = f"{file['size']:,} bytes" if file["size"] else "size unknown"
+        sure = "confirmed" if file["confirmed"] else "not confirmed with the publisher yet"
+        places = "\n".join([*file["addresses"], *file["pages"]])
+        table.add_row(
+            f"file {file['variant']}",
+            f"{file['filename']}, {size}, {checks or 'no check value'} ({sure})\n"
+            f"{file['note']}\n{places}",
+        )
+    for name, state in facts["weights"].items():
+        table.add_row(f"here: {name}", state.get("path") or state.get("error") or "no")
+    stdout_console().print(table)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{k.replace('_', ' ')}: {_plain(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(item) for item in value) or "none"
+    return "–" if value in (None, "") else str(value)
+
+
+def _report(stored: "StoredWeights", as_json: bool) -> None:
+    if as_json:
+        print_json({"name": stored.name, **_record(stored)})
+        return
+    checked = ", ".join(stored.manifest.checked) or "no published check value to compare with"
+    note(f"ready: '{stored.name}' ({stored.manifest.architecture}; {checked}): {stored.path}")
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    if not result["good"]:
+        return f"NOT good: {result['error']}"
+    checked = ", ".join(result["checked"]) or "unchanged since stored; no published check value"
+    return f"good ({result['architecture']}; {checked})"
