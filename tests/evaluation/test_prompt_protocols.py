@@ -165,7 +165,9 @@ def test_unknown_names_are_refused_and_the_known_listed(name: str) -> None:
 
 def test_all_listed_names_can_be_parsed() -> None:
     for name in protocol_names():
-        filled = name.replace("<any of these>", "box-one")
+        filled = name.replace("<any of these>", "box-one").replace(
+            "<with propagation>", "point-one"
+        )
         for letter in ("-k", "-p", "-n"):
             filled = filled.replace(letter, "-3") if filled.endswith(letter) else filled
         assert parse_protocol(filled).name == filled
@@ -176,3 +178,45 @@ def test_nothing_to_prompt() -> None:
         parse_protocol("box-one").prompts(np.zeros((3, 4, 5), bool), generator(0))
     with pytest.raises(DataError, match="shape"):
         parse_protocol("box-one").prompts(np.zeros((4, 5), bool), generator(0))
+
+
+def test_corrections_are_named_and_combined() -> None:
+    plain = parse_protocol("corrections-5")
+    assert (plain.name, plain.corrections, plain.fill) == ("corrections-5", 5, True)
+    full = parse_protocol("point-one+corrections-3+jitter-2")
+    assert (full.corrections, full.jitter_px) == (3, 2)
+    mask = np.zeros((4, 9, 9), bool)
+    mask[1:3, 2:7, 2:7] = True
+    assert plain.prompts(mask, generator(0)) == parse_protocol("box-one").prompts(
+        mask, generator(0)
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["box-one+corrections-0", "box-one+corrections-2+corrections-3", "corrections-2+corrections-2"],
+)
+def test_wrong_corrections_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="no prompt protocol"):
+        parse_protocol(name)
+
+
+def test_corrections_need_propagation() -> None:
+    with pytest.raises(UsageError, match="carried on by propagation"):
+        parse_protocol("box-every-slice+corrections-2")
+
+
+@given(references, st.integers(0, 50))
+@settings(max_examples=60)
+def test_the_user_corrects_until_content(mask: np.ndarray, seed: int) -> None:
+    protocol = parse_protocol("point-one+corrections-4+jitter-3")
+    rng = generator(seed)
+    given_prompts = list(protocol.prompts(mask, rng))
+    empty = np.zeros_like(mask)
+    for _ in range(4):
+        click = protocol.correction(empty, mask, (1.0, 1.0), given_prompts, rng)
+        if click is None:
+            break
+        given_prompts.append(click)
+        check_prompts(given_prompts, mask.shape)
+    assert protocol.correction(mask, mask, (1.0, 1.0), given_prompts, rng) is None

@@ -15,7 +15,7 @@ from napari_lungfm.datasets.file_cohort import FileCohort
 from napari_lungfm.datasets.phantom_cohort import PhantomCohort
 from napari_lungfm.evaluation.prompt_protocols import parse_protocol
 from napari_lungfm.geometry import Structure
-from napari_lungfm.models.registry import create_model
+from napari_lungfm.models.registry import check_options
 
 CohortSpec = Annotated[FileCohort | PhantomCohort, Field(discriminator="kind")]
 
@@ -59,7 +59,7 @@ class BenchmarkConfig(_Model):
             for method in self.methods:
                 for protocol in method.protocols:
                     parse_protocol(protocol)
-                create_model(method.model, **method.options)
+                check_options(method.model, method.options)
         except LungFMError as error:
             raise ValueError(str(error)) from error
         _refuse_twice("cohort", [cohort.name for cohort in self.cohorts])

@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from napari_lungfm.evaluation.scoring import StructureScores, score_structure
 from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Structure
 from napari_lungfm.inference import segment_object
 from napari_lungfm.models.prompts import Prompt, to_dict
+from napari_lungfm.models.protocols import PromptableModel
 from napari_lungfm.models.registry import create_model, model_card
 
 
@@ -47,7 +49,12 @@ Listener = Callable[[RunEvent], None]
 
 
 def run_benchmark(
-    config: BenchmarkConfig, out: Path, *, base: Path, listener: Listener | None = None
+    config: BenchmarkConfig,
+    out: Path,
+    *,
+    base: Path,
+    device: str = "auto",
+    listener: Listener | None = None,
 ) -> RunFolder:
     """Do every unit that has no finished record yet.
 
@@ -63,6 +70,8 @@ def run_benchmark(
         Folder of the run; made if need be.
     base
         Folder that relative paths in the configuration count from.
+    device
+        Where models run that can run elsewhere than on the CPU.
     listener
         Called on every event.
 
@@ -79,16 +88,36 @@ def run_benchmark(
     folder = RunFolder.create(out)
     plan = make_plan(config, base)
     folder.write_plan(config.to_yaml(), [(u.key, u.fingerprint) for u in plan.units])
-    _Runner(plan, folder, listener or (lambda event: None)).run()
+    _Runner(plan, folder, _Models(device), listener or (lambda event: None)).run()
     return folder
+
+
+class _Models:
+    """The models of a run; the one used last stays loaded, since weights take time to read."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._held: tuple[str, PromptableModel] | None = None
+
+    def get(self, unit: Unit) -> PromptableModel:
+        """Return the model of a unit."""
+        key = json.dumps([unit.model, unit.options], sort_keys=True, default=str)
+        if self._held is None or self._held[0] != key:
+            self._held = None  # two large models need not fit into memory together
+            here = self._device if model_card(unit.model).kind == "foundation" else "auto"
+            self._held = (key, create_model(unit.model, device=here, **unit.options))
+        return self._held[1]
 
 
 class _Runner:
     """State of one call of `run_benchmark`."""
 
-    def __init__(self, plan: Plan, folder: RunFolder, listener: Listener) -> None:
+    def __init__(
+        self, plan: Plan, folder: RunFolder, models: "_Models", listener: Listener
+    ) -> None:
         self.plan = plan
         self.folder = folder
+        self.models = models
         self.listener = listener
         self.done = 0
         self.failed = 0
@@ -124,7 +153,9 @@ class _Runner:
         Preview.of_case(case).save(self.folder.preview_file(first.key.cohort, first.key.case))
         case_hash = hash_case(case)
         for unit in units:
-            record, label_map = _do_unit(unit, case, case_hash, self.plan.config.targets)
+            record, label_map = _do_unit(
+                unit, case, case_hash, self.plan.config.targets, self.models
+            )
             path = self.folder.mask_file(unit.key, unit.fingerprint)
             io.write_label_map(label_map, path)
             file = path.relative_to(self.folder.root).as_posix()
@@ -155,7 +186,7 @@ def hash_case(case: Case) -> str:
 
 
 def _do_unit(
-    unit: Unit, case: Case, case_hash: str, targets: tuple[Structure, ...]
+    unit: Unit, case: Case, case_hash: str, targets: tuple[Structure, ...], models: _Models
 ) -> tuple[Record, LabelMap]:
     """Segment and score; whatever the model raises becomes a failed record."""
     wanted = [structure for structure in targets if structure in case.structures]
@@ -164,7 +195,7 @@ def _do_unit(
     error: str | None = None
     with Meter() as meter:
         try:
-            _segment_all(unit, case, wanted, prompts, array)
+            _segment_all(unit, models.get(unit), case, wanted, prompts, array)
         # A model is other people's code: one that fails on one case must not end a long run.
         except Exception as problem:  # noqa: BLE001
             error = _one_line(problem)
@@ -184,13 +215,13 @@ def _do_unit(
 
 def _segment_all(
     unit: Unit,
+    model: PromptableModel,
     case: Case,
     wanted: list[Structure],
     prompts: dict[Structure, tuple[Prompt, ...]],
     array: np.ndarray[Any, np.dtype[np.uint8]],
 ) -> None:
     protocol = parse_protocol(unit.key.protocol)
-    model = create_model(unit.model, **unit.options)
     for structure in wanted:
         reference = case.reference.mask(int(structure))
         # The stream does not depend on the model: every method sees the same user.

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from napari_lungfm.benchmark.runner import Listener, RunEvent
     from napari_lungfm.benchmark.store import RunFolder
 
+DeviceOption = Annotated[
+    str, typer.Option(help="auto, cpu, cuda or mps; for models that can run on them.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def run(
     config: Annotated[Path, typer.Argument(help="Configuration, a YAML file.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; an old one is gone on with.")],
+    device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> int:
     """Run a benchmark: every case under every method, resuming where an earlier call stopped.
@@ -30,7 +34,7 @@ def run(
     from napari_lungfm.benchmark.config import load_config
 
     loaded = load_config(config)
-    folder = _run(loaded, out, config.resolve().parent)
+    folder = _run(loaded, out, config.resolve().parent, device)
     return _close(folder, None, as_json)
 
 
@@ -56,6 +60,7 @@ def demo(
     real_data: Annotated[
         Path | None, typer.Option(help="Folder of the public real cases, if you have them.")
     ] = None,
+    device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> int:
     """Run a small benchmark on synthetic chest CTs, and on real cases where they are there."""
@@ -67,17 +72,19 @@ def demo(
     note(f"demo on: {names}")
     if real_data is not None and len(config.cohorts) == 1:
         note(f"there are no public real cases at {real_data}: phantoms only")
-    folder = _run(config, out, Path.cwd())
+    folder = _run(config, out, Path.cwd(), device)
     code = _close(folder, _write_report(folder, None), as_json)
     note(f"the demo took {time.perf_counter() - started:.0f} s")
     return code
 
 
-def _run(config: "BenchmarkConfig", out: Path, base: Path) -> "RunFolder":
+def _run(config: "BenchmarkConfig", out: Path, base: Path, device: str) -> "RunFolder":
     from napari_lungfm.benchmark.runner import run_benchmark
+    from napari_lungfm.models.registry import check_device_name
 
+    check_device_name(device)
     with _progress() as listener:
-        return run_benchmark(config, out, base=base, listener=listener)
+        return run_benchmark(config, out, base=base, device=device, listener=listener)
 
 
 def _write_report(folder: "RunFolder", out: Path | None, overlay_cases: int = 20) -> Path:

@@ -12,6 +12,10 @@
 ``box-every-k`` gives no extra box on the last slice: who prompts every k-th slice does not know
 yet which one is the last, and a model has to find that end.
 
+``+corrections-n`` after a protocol with propagation lets the user correct: up to n times, a click
+in the middle of the largest error of the worst slice (`corrections.correction_click`), after which
+the object is carried on anew. ``corrections-n`` by itself is ``box-one+corrections-n``.
+
 ``+jitter-p`` after any name makes the hand inexact: every side of a box moves by its own whole
 number of pixels, uniform in [−p, p], and a click by a Gaussian with a standard deviation of p/2
 pixels in either direction, rounded. Both stay within the slice; a box whose sides pass each
@@ -19,15 +23,18 @@ other is the box between them, at least one pixel wide.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias, overload
 
 import numpy as np
 
 from napari_lungfm._core.exceptions import DataError, UsageError
 from napari_lungfm._core.types import MaskArray
+from napari_lungfm.evaluation.corrections import correction_click
 from napari_lungfm.models.prompts import Box, Click, Prompt
+
+_WHOLE = r"([1-9]\d{0,3})"
 
 #: Draws prompts from a reference ``(z, y, x)`` and its slices that have the structure.
 Drawing: TypeAlias = Callable[[MaskArray, list[int], np.random.Generator], tuple[Prompt, ...]]
@@ -47,12 +54,15 @@ class PromptProtocol:
         Makes the exact prompts.
     jitter_px
         How far the hand is off, in pixels; 0 for an exact hand.
+    corrections
+        How often the user corrects at the most.
     """
 
     name: str
     fill: bool
     draw: Drawing
     jitter_px: int = 0
+    corrections: int = 0
 
     def prompts(self, reference: MaskArray, rng: np.random.Generator) -> tuple[Prompt, ...]:
         """Return the prompts that this user gives before seeing any prediction.
@@ -83,6 +93,43 @@ class PromptProtocol:
             return exact
         return tuple(self._moved(prompt, mask.shape[1:], rng) for prompt in exact)
 
+    def correction(
+        self,
+        prediction: MaskArray,
+        reference: MaskArray,
+        pixel_mm: tuple[float, float],
+        given: Sequence[Prompt],
+        rng: np.random.Generator,
+    ) -> Click | None:
+        """Return this user's next correction, or ``None`` if they are content.
+
+        Parameters
+        ----------
+        prediction, reference
+            What the user sees, and what they want: boolean ``(z, y, x)``.
+        pixel_mm
+            Distance of rows and of columns in mm.
+        given
+            The prompts so far; a voxel that was clicked is not clicked again.
+        rng
+            The source of chance that `prompts` was called with.
+        """
+        taken = [(p.z, p.y, p.x) for p in given if isinstance(p, Click)]
+        click = correction_click(prediction, reference, pixel_mm, taken=taken)
+        if click is None or self.jitter_px == 0:
+            return click
+        moved = self._moved(click, reference.shape[1:], rng)
+        # A hand that slips onto a voxel clicked before would take that click back or repeat it.
+        return click if (moved.z, moved.y, moved.x) in taken else moved
+
+    @overload
+    def _moved(
+        self, prompt: Click, slice_shape: tuple[int, ...], rng: np.random.Generator
+    ) -> Click: ...
+    @overload
+    def _moved(
+        self, prompt: Prompt, slice_shape: tuple[int, ...], rng: np.random.Generator
+    ) -> Prompt: ...
     def _moved(
         self, prompt: Prompt, slice_shape: tuple[int, ...], rng: np.random.Generator
     ) -> Prompt:
@@ -109,25 +156,37 @@ def parse_protocol(name: str) -> PromptProtocol:
         If there is no such protocol.
     """
     base, *modifiers = name.split("+")
-    plain = _base_protocol(base, name)
-    if not modifiers:
-        return plain
-    match = re.fullmatch(r"jitter-([1-9]\d{0,3})", modifiers[0])
-    if match is None or len(modifiers) > 1:
-        raise _unknown(name)
-    return PromptProtocol(name, plain.fill, plain.draw, jitter_px=int(match[1]))
+    if re.fullmatch(rf"corrections-{_WHOLE}", base):
+        base, modifiers = "box-one", [base, *modifiers]
+    protocol = replace(_base_protocol(base, name), name=name)
+    for modifier in modifiers:
+        match = re.fullmatch(rf"(jitter|corrections)-{_WHOLE}", modifier)
+        if match is None:
+            raise _unknown(name)
+        number = int(match[2])
+        if match[1] == "jitter" and protocol.jitter_px == 0:
+            protocol = replace(protocol, jitter_px=number)
+        elif match[1] == "corrections" and protocol.corrections == 0:
+            protocol = replace(protocol, corrections=number)
+        else:
+            raise _unknown(name)
+    if protocol.corrections and not protocol.fill:
+        msg = f"'{name}': corrections are carried on by propagation, which '{base}' has none of"
+        raise UsageError(msg)
+    return protocol
 
 
 def protocol_names() -> tuple[str, ...]:
-    """Return the names of the protocols, with k and p for a positive whole number."""
-    return (*_PROTOCOLS, "box-every-k", "<any of these>+jitter-p")
+    """Return the names of the protocols, with k, n and p for positive whole numbers."""
+    modified = ("<with propagation>+corrections-n", "<any of these>+jitter-p")
+    return (*_PROTOCOLS, "box-every-k", "corrections-n", *modified)
 
 
 def _base_protocol(base: str, name: str) -> PromptProtocol:
     if base in _PROTOCOLS:
         fill, draw = _PROTOCOLS[base]
         return PromptProtocol(base, fill, draw)
-    match = re.fullmatch(r"box-every-([1-9]\d{0,3})", base)
+    match = re.fullmatch(rf"box-every-{_WHOLE}", base)
     if match is None:
         raise _unknown(name)
     return PromptProtocol(base, True, _every_kth(int(match[1])))
@@ -135,7 +194,9 @@ def _base_protocol(base: str, name: str) -> PromptProtocol:
 
 def _unknown(name: str) -> UsageError:
     listed = ", ".join(protocol_names())
-    return UsageError(f"there is no prompt protocol '{name}'; known: {listed} (k, p = 1, 2, ...)")
+    return UsageError(
+        f"there is no prompt protocol '{name}'; known: {listed} (k, n, p = 1, 2, ...)"
+    )
 
 
 # ---------------------------------------------------------------------- drawings

@@ -23,6 +23,7 @@ __all__ = [
     "checkpoint_card",
     "checkpoint_names",
     "full_name",
+    "is_ambiguous",
     "resolve",
 ]
 
@@ -89,10 +90,15 @@ def candidates(architecture: str) -> tuple[str, ...]:
     )
 
 
+def is_ambiguous(name: str) -> bool:
+    """Tell whether a name stands for two models, as "MedSAM 2" does in print."""
+    return re.sub(r"[^a-z0-9]", "", name.lower()) in _AMBIGUOUS
+
+
 def _card(name: str) -> CheckpointCard:
     if name in _CARDS:
         return _CARDS[name]
-    if re.sub(r"[^a-z0-9]", "", name.lower()) in _AMBIGUOUS:
+    if is_ambiguous(name):
         msg = (
             f"'{name}' stands for two models: 'medsam2-ma' is MedSAM2 of Ma et al. "
             "(arXiv:2504.03600; SAM 2.1 tiny, 512 px), 'medsam2-zhu' is Medical SAM 2 of Zhu et "

@@ -147,8 +147,26 @@ class ObjectTracker(Protocol[StateT]):
         """Take back all prompts of a slice."""
         ...
 
-    def walk(self, state: StateT, slices: range) -> Iterator[tuple[StateT, int, SlicePrediction]]:
-        """Carry the object through ``slices``; each state is good to go on from."""
+    def walk(
+        self, state: StateT, slices: range, part: range | None = None
+    ) -> Iterator[tuple[StateT, int, SlicePrediction]]:
+        """Carry the object through the slices that it may occupy.
+
+        Parameters
+        ----------
+        state
+            What is known of the object.
+        slices
+            The slices that it may occupy; what was known of others is forgotten.
+        part
+            Those of them to walk through now, all prompted ones inside; the rest stays as it is.
+            ``None`` means all.
+
+        Yields
+        ------
+        tuple of (StateT, int, SlicePrediction)
+            State after the slice, good to go on from; the slice; and what is on it.
+        """
         ...
 
 

@@ -3,14 +3,22 @@
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 from napari_lungfm._core.exceptions import UsageError
+from napari_lungfm._core.imports import require
+from napari_lungfm.models.cards import full_name
+from napari_lungfm.models.catalogue import (
+    checkpoint_card,
+    checkpoint_names,
+    is_ambiguous,
+    resolve,
+)
 from napari_lungfm.models.protocols import PromptableModel
 
-ModelKind: TypeAlias = Literal["prompt-only", "classical"]
+ModelKind: TypeAlias = Literal["prompt-only", "classical", "foundation"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,11 @@ class _Entry:
     fixed: tuple[tuple[str, str], ...] = ()  # options that make the name, not open to callers
 
 
+#: Family of the catalogue → what makes its models.
+_FACTORIES: dict[str, str] = {
+    "sam": "napari_lungfm.models.foundation.factory:sam_model",
+    "sam2": "napari_lungfm.models.foundation.factory:sam2_model",
+}
 #: Kinds of device that a model can be asked to run on.
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -84,8 +97,8 @@ _ENTRIES = {
 
 
 def model_names() -> tuple[str, ...]:
-    """Return the names that `create_model` knows."""
-    return tuple(_ENTRIES)
+    """Return the names that `create_model` knows; foundation models need their weights too."""
+    return (*_ENTRIES, *_foundation_names())
 
 
 def model_card(name: str) -> ModelCard:
@@ -99,13 +112,30 @@ def model_card(name: str) -> ModelCard:
     return _entry(name).card
 
 
-def create_model(name: str, **options: Any) -> PromptableModel:
-    """Make a promptable model.
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a name or an option that does not exist, without loading any weights.
+
+    Raises
+    ------
+    UsageError
+        If there is no model of this name, or it has no such option; for models without weights
+        also if an option makes no sense.
+    """
+    entry = _entry(name)
+    factory = _factory(entry, options)
+    if entry.card.kind != "foundation":
+        factory(**dict(entry.fixed), **options)
+
+
+def create_model(name: str, *, device: str = "auto", **options: Any) -> PromptableModel:
+    """Make a promptable model, with its weights.
 
     Parameters
     ----------
     name
-        One of `model_names`.
+        One of `model_names`; weights of a foundation model may be named after a colon.
+    device
+        Where it runs; see `check_device`.
     **options
         Keyword arguments of the model, such as ``point_radius_mm`` of the prompt-only baselines.
 
@@ -113,18 +143,13 @@ def create_model(name: str, **options: Any) -> PromptableModel:
     ------
     UsageError
         If there is no model of this name, or it has no such option.
+    LungFMError
+        If the weights of a foundation model are missing or unusable.
     """
+    check_device(name, device)
     entry = _entry(name)
-    module, _, attribute = entry.factory.partition(":")
-    factory: Callable[..., PromptableModel] = getattr(importlib.import_module(module), attribute)
-    fixed = dict(entry.fixed)
-    known = [option for option in inspect.signature(factory).parameters if option not in fixed]
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        listed = ", ".join(f"'{option}'" for option in known) or "none"
-        msg = f"model '{name}' has no option '{unknown[0]}'; its options: {listed}"
-        raise UsageError(msg)
-    return factory(**fixed, **options)
+    where = {"device": device} if entry.card.kind == "foundation" else {}
+    return _factory(entry, options)(**dict(entry.fixed), **where, **options)
 
 
 def check_device(name: str, device: str) -> None:
@@ -142,20 +167,68 @@ def check_device(name: str, device: str) -> None:
     UsageError
         If there is no such kind of device, or the model runs on the CPU only.
     """
-    kind = device.partition(":")[0]
-    if kind not in DEVICES:
-        msg = f"there is no device '{device}'; choose from {', '.join(DEVICES)}"
-        raise UsageError(msg)
+    check_device_name(device)
     card = model_card(name)
-    if kind not in ("auto", "cpu") and card.kind in ("prompt-only", "classical"):
+    if device not in ("auto", "cpu") and card.kind in ("prompt-only", "classical"):
         msg = f"model '{name}' runs on the CPU only; leave --device out or give cpu"
         raise UsageError(msg)
+
+
+def check_device_name(device: str) -> None:
+    """Refuse what is no device at all, whatever model it is for.
+
+    Raises
+    ------
+    UsageError
+        If there is no such kind of device.
+    """
+    if device.partition(":")[0] not in DEVICES:
+        msg = f"there is no device '{device}'; choose from {', '.join(DEVICES)}"
+        raise UsageError(msg)
+
+
+def _factory(entry: _Entry, options: Mapping[str, Any]) -> Callable[..., PromptableModel]:
+    """Import what makes a model, and check the names of the options."""
+    module, _, attribute = entry.factory.partition(":")
+    if entry.card.kind == "foundation":
+        require("torch", purpose=f"model '{entry.card.name}'")
+    factory: Callable[..., PromptableModel] = getattr(importlib.import_module(module), attribute)
+    not_options = {*dict(entry.fixed), "device"}
+    known = [name for name in inspect.signature(factory).parameters if name not in not_options]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        listed = ", ".join(f"'{option}'" for option in known) or "none"
+        msg = f"model '{entry.card.name}' has no option '{unknown[0]}'; its options: {listed}"
+        raise UsageError(msg)
+    return factory
+
+
+def _foundation_names() -> tuple[str, ...]:
+    cards = (checkpoint_card(name) for name in checkpoint_names())
+    return tuple(card.name for card in cards if card.runnable and card.family in _FACTORIES)
 
 
 def _entry(name: str) -> _Entry:
     if name in _ENTRIES:
         return _ENTRIES[name]
-    close = difflib.get_close_matches(name.lower(), _ENTRIES, n=1)
+    model = name.partition(":")[0]
+    if model not in _foundation_names():
+        _explain_unknown(name)
+    card, variant = resolve(name)
+    own = full_name(card.name, variant, card)
+    return _Entry(
+        ModelCard(own, "foundation", card.parameters, card.licence, card.summary),
+        _FACTORIES[card.family],
+        (("name", own),),
+    )
+
+
+def _explain_unknown(name: str) -> NoReturn:
+    close = difflib.get_close_matches(name.lower(), model_names(), n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
-    msg = f"there is no model '{name}'; {hint}known: {', '.join(_ENTRIES)}"
+    msg = f"there is no model '{name}'; {hint}known: {', '.join(model_names())}"
+    if name in checkpoint_names():
+        msg = f"'{name}' is no promptable model that can be run here; see: models show {name}"
+    elif is_ambiguous(name):
+        resolve(name)  # raises, with both meanings explained
     raise UsageError(msg)

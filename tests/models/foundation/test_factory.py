@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+
+from napari_lungfm._core.exceptions import UsageError
+from napari_lungfm.geometry import Volume, VolumeGeometry
+from napari_lungfm.inference import segment_object
+from napari_lungfm.models.cards import CheckpointCard
+from napari_lungfm.models.catalogue import checkpoint_card
+from napari_lungfm.models.foundation.factory import parse_window, parse_zoom, recommended_window
+from napari_lungfm.models.foundation.sam2_build import build_sam2, published_config
+from napari_lungfm.models.foundation.zoom import Zoom
+from napari_lungfm.models.prompts import Box
+from napari_lungfm.models.registry import create_model, model_card, model_names
+from napari_lungfm.preprocessing.windowing import WINDOWS, Window
+
+
+def test_windows_by_preset_or_numbers():
+    assert parse_window("lung") == WINDOWS["lung"]
+    assert parse_window("-160/1500") == Window(-160, 1500)
+    for wrong in ("lungs", "40", "a/b", "40/0"):
+        with pytest.raises(UsageError):
+            parse_window(wrong)
+
+
+def test_zoom_by_switch_or_factor():
+    assert parse_zoom(None) is None
+    assert parse_zoom(False) is None
+    assert parse_zoom(True) == Zoom()
+    assert parse_zoom(3) == Zoom(margin=3.0)
+    for wrong in (0.5, "wide"):
+        with pytest.raises(UsageError):
+            parse_zoom(wrong)
+
+
+def test_the_window_of_the_card_is_the_default():
+    assert recommended_window(checkpoint_card("medsam2-ma")) == Window(-750, 1500)
+    card: CheckpointCard = checkpoint_card("sam2.1-tiny")
+    assert recommended_window(card) == WINDOWS["lung"]
+
+
+def test_every_promptable_card_is_a_model():
+    for name in ("medsam", "sam-vit-b", "medicosam", "medsam2-ma", "medsam2-zhu", "sam2.1-large"):
+        assert name in model_names()
+        assert model_card(name).kind == "foundation"
+    assert model_card("medsam2-ma:CTLesion").name == "medsam2-ma:CTLesion"
+    assert "lungmask" not in model_names()
+    assert "litemedsam" not in model_names()
+
+
+def test_options_are_checked_before_weights_are_looked_for():
+    with pytest.raises(UsageError, match="no option 'colour'; its options: 'weights', 'window'"):
+        create_model("medsam2-ma", colour="red")
+    with pytest.raises(UsageError, match="there is no window 'x'"):
+        create_model("medsam2-ma", window="x")
+
+
+@pytest.mark.slow
+def test_a_published_layout_runs_by_its_name(tmp_path):
+    """Seeded random weights in MedSAM2's layout, through the normal path, at its real size."""
+    torch.manual_seed(0)
+    network = build_sam2(published_config("sam2.1_hiera_t", image_size=512))
+    torch.save({"model": network.state_dict()}, tmp_path / "MedSAM2_mine.pt")
+    model = create_model("medsam2-ma:mine", weights=tmp_path / "MedSAM2_mine.pt", device="cpu")
+    assert model.name == "medsam2-ma:mine"
+    rng = np.random.default_rng(0)
+    grid = VolumeGeometry((3, 64, 64), (3.0, 1.0, 1.0))
+    volume = Volume(rng.integers(-1000, 300, grid.shape).astype(np.int16), grid)
+    result = segment_object(model, volume, [Box(1, 20, 20, 40, 44)], fill=False)
+    assert result.array.shape == grid.shape
+    assert not result.array[[0, 2]].any()

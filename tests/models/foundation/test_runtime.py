@@ -1,0 +1,108 @@
+import warnings
+from typing import Any
+
+import pytest
+import torch
+
+from napari_lungfm import LungFMWarning
+from napari_lungfm._core.exceptions import UsageError
+from napari_lungfm.geometry import Volume
+from napari_lungfm.models.foundation.runtime import OutOfMemoryError, Runtime, pick_device
+from napari_lungfm.models.foundation.sam2_video import Sam2Model
+from napari_lungfm.models.prompts import Box
+from napari_lungfm.preprocessing.windowing import Window
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:x", "CPU"])
+def test_unknown_devices(name: str) -> None:
+    with pytest.raises(UsageError, match=f"no device '{name}'"):
+        pick_device(name)
+
+
+def test_absent_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert pick_device("cuda:0") == torch.device("cuda:0")
+    with pytest.raises(UsageError, match="'cuda:1' was asked for, but torch sees 1 CUDA"):
+        pick_device("cuda:1")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="'mps' was asked for"):
+        pick_device("mps")
+
+
+def test_auto_takes_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device().type == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device().type == "cuda"
+
+
+def test_half_precision_is_for_cuda() -> None:
+    with pytest.raises(UsageError, match="bfloat16 is for CUDA devices, not for 'cpu'"):
+        Runtime(torch.nn.Identity(), "cpu", "bfloat16")
+    with pytest.raises(UsageError, match="no precision 'int8'"):
+        Runtime(torch.nn.Identity(), "cpu", "int8")  # type: ignore[arg-type]
+    assert Runtime(torch.nn.Identity(), "cpu").precision == "float32"
+
+
+class FullGpu:
+    """A GPU too small for anything: whatever runs on it fails as torch does."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        runtime.device = torch.device("cuda")
+        self.refused = 0
+        self._call = runtime._call
+        self._runtime = runtime
+        runtime._call = self.call  # type: ignore[method-assign]
+
+    def call(self, work: Any) -> Any:
+        if self._runtime.on_cpu:
+            return self._call(work)
+        self.refused += 1
+        msg = "CUDA out of memory. Tried to allocate 2.00 GiB"
+        raise torch.OutOfMemoryError(msg)
+
+
+def test_a_full_gpu_is_left_once_with_a_warning(
+    model: Sam2Model, volume: Volume, network: Any, window: Window
+) -> None:
+    gpu = FullGpu(model.runtime)
+    predictor = model.open(volume)
+    with pytest.warns(LungFMWarning, match="'cuda' ran out of memory; the model goes on"):
+        state, prediction = predictor.prompt(predictor.start(), 5, [Box(5, 30, 30, 60, 60)])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        slices = list(predictor.walk(state, range(3, 8)))
+    assert gpu.refused == 1
+    assert len(slices) == 4
+    on_cpu = Sam2Model("tiny", network, weight_hash="w", window=window, device="cpu").open(volume)
+    expected = on_cpu.prompt(on_cpu.start(), 5, [Box(5, 30, 30, 60, 60)])[1]
+    assert (prediction.logits == expected.logits).all()
+
+
+def test_a_full_computer_is_an_error_of_its_own() -> None:
+    runtime = Runtime(torch.nn.Identity(), "cpu")
+
+    def work() -> None:
+        raise MemoryError
+
+    with pytest.raises(OutOfMemoryError, match="too little memory for the model"):
+        runtime.run(work)
+
+
+def test_other_errors_are_not_hidden() -> None:
+    runtime = Runtime(torch.nn.Identity(), "cpu")
+
+    def work() -> None:
+        msg = "shapes do not match"
+        raise RuntimeError(msg)
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        runtime.run(work)
+
+
+def test_no_gradients_are_kept() -> None:
+    layer = torch.nn.Linear(2, 2)
+
+    assert not Runtime(layer, "cpu").run(lambda: layer(torch.ones(1, 2))).requires_grad
