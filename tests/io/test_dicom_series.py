@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -149,7 +150,10 @@ def test_files_without_preamble_and_strangers_in_the_folder(series, volume):
     (series / "notes.txt").write_text("not DICOM")
     (series / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
     (series / "zeros").write_bytes(b"\x08\x00" + b"\0" * 300)
-    (series / "empty").touch()
+    (series / "README").write_text("Thin slices.\n")
+    for name in (".gitkeep", "export.log", "Thumbs.db"):
+        (series / name).touch()
+    (series / "._slice_0001.dcm").write_bytes(b"\0\5\x16\7" + b"\0" * 300)  # of macOS
     np.testing.assert_array_equal(read_series(series).array, volume.array)
 
 
@@ -231,6 +235,86 @@ def test_a_damaged_header_is_named(series):
         read_series(series)
     path.write_bytes(path.read_bytes()[:140])
     with pytest.raises(DicomError, match=r"slice_0003.dcm.*damaged"):
+        read_series(series)
+
+
+def renamed(folder, suffix):
+    """Give every slice another suffix; the paths in order."""
+    return [p.rename(p.with_suffix(suffix)) for p in sorted(folder.glob("*.dcm"))]
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ".IMA", "", ".17", ".img"])
+@pytest.mark.parametrize("end", [0, -1])
+@pytest.mark.parametrize(
+    ("left", "reason"),
+    [(b"", "it is empty"), (b"\0" * 100, "after 100 bytes"), (b"\0" * 9000, "begin like DICOM")],
+    ids=["empty", "cut-off", "blank"],
+)
+def test_a_lost_slice_at_either_end_is_named(series, suffix, end, left, reason):
+    victim = renamed(series, suffix)[end]
+    victim.write_bytes(left)
+    with pytest.raises(DicomError, match=rf"{victim.name}' is a damaged.*{reason}"):
+        read_series(series)
+
+
+def test_a_folder_of_empty_slices_is_damaged_and_not_without_dicom(tmp_path):
+    (tmp_path / "a.dcm").touch()
+    (tmp_path / "b.dcm").touch()
+    with pytest.raises(DicomError, match=r"a\.dcm.*it is empty \(2 such files\)"):
+        read_series(tmp_path)
+
+
+def test_any_content_under_a_dicom_name_is_looked_at(series):
+    (series / "page.dcm").write_text("<html>the archive wants a password</html>" * 9)
+    with pytest.raises(DicomError, match=r"page\.dcm.*does not begin like DICOM"):
+        read_series(series)
+
+
+def test_a_slice_without_preamble_that_is_cut_off_is_named(series):
+    victim = max(series.glob("*.dcm"))
+    victim.write_bytes(bytes.fromhex("08000500 43530A00") + b"ISO_IR 192")
+    with pytest.raises(DicomError, match=rf"{victim.name}.*no SeriesInstanceUID"):
+        read_series(series)
+
+
+def test_a_link_to_a_slice_that_is_gone_is_named(series, tmp_path):
+    victim = max(series.glob("*.dcm"))
+    kept = victim.rename(tmp_path / "kept")
+    victim.symlink_to(kept)
+    assert read_series(series).shape[0] == 6
+    kept.unlink()
+    with pytest.raises(DicomError, match=rf"{victim.name}.*link to a file that is not there"):
+        read_series(series)
+
+
+@pytest.mark.parametrize("name", ["deep", "deep/er"])
+def test_a_sub_folder_that_may_not_be_listed_is_named(series, tmp_path, monkeypatch, name):
+    closed = tmp_path / name
+    closed.mkdir(parents=True)
+    original = os.scandir
+
+    def forbidden(place):
+        if Path(place) == closed:
+            raise PermissionError(13, "Permission denied", str(place))
+        return original(place)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    for look in (read_series, find_series, find_segmentations):
+        with pytest.raises(InputFileError, match=rf"folder '{closed}': Permission denied"):
+            look(tmp_path)
+    assert read_series(series).shape[0] == 6
+
+
+def test_a_folder_that_may_be_listed_only_is_named(series, monkeypatch):
+    original = Path.stat
+
+    def forbidden(self, **kwargs):
+        if self.name == "slice_0006.dcm":
+            raise PermissionError(13, "Permission denied", str(self))
+        return original(self, **kwargs)
+
+    monkeypatch.setattr(Path, "stat", forbidden)
+    with pytest.raises(InputFileError, match=r"slice_0006\.dcm': Permission denied"):
         read_series(series)
 
 

@@ -95,7 +95,7 @@ def test_rois_by_name_case_and_number(contours, geometry, box):
 def test_an_unknown_name_lists_those_present(contours, geometry):
     with pytest.raises(UsageError, match=r"no ROI 'GTV'.*'GTV-1' \(number 1\), 'Heart'"):
         read_rtstruct(contours, geometry, "GTV")
-    with pytest.raises(UsageError, match="no ROI '9'"):
+    with pytest.raises(UsageError, match="no ROI number 9 in"):
         read_rtstruct(contours, geometry, 9)
 
 

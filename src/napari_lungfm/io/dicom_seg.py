@@ -13,11 +13,11 @@ from napari_lungfm._core.exceptions import (
     GeometryError,
     InputFileError,
     LungFMWarning,
-    UsageError,
 )
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.geometry import LabelMap, Structure, VolumeGeometry, match_geometry
 from napari_lungfm.io.dicom_files import one_line, quiet_pydicom, read_dataset
+from napari_lungfm.io.regions import choose_region
 
 _UNUSABLE = (ValueError, RuntimeError, AttributeError, KeyError, TypeError, IndexError)
 
@@ -93,7 +93,7 @@ def read_seg(
     """
     source = Path(path)
     plain = _read_plain(source)
-    chosen = _choose(_segments(plain), segment, source)
+    chosen = choose_region(_segments(plain), segment, kind="segment", path=source)
     where = f"segment '{chosen.name}' of '{source}'"
     uid = str(plain.get("FrameOfReferenceUID") or "")
     if uid and frame_of_reference_uid and uid != frame_of_reference_uid:
@@ -141,22 +141,6 @@ def _segments(dataset: Any) -> list[SegmentInfo]:
         for number in [int(item.SegmentNumber)]
     ]
     return sorted(found, key=lambda s: s.number)
-
-
-def _choose(segments: list[SegmentInfo], wanted: str | int, path: Path) -> SegmentInfo:
-    if isinstance(wanted, str):
-        fitting = [s for s in segments if s.name == wanted.strip()]
-        fitting = fitting or [s for s in segments if s.name.casefold() == wanted.strip().casefold()]
-    else:
-        fitting = [s for s in segments if s.number == wanted]
-    if len(fitting) == 1:
-        return fitting[0]
-    present = ", ".join(f"'{s.name}' (number {s.number})" for s in segments) or "none"
-    problem = (
-        f"{len(fitting)} segments fit '{wanted}'" if fitting else f"there is no segment '{wanted}'"
-    )
-    msg = f"{problem} in '{path}'; present are: {present}"
-    raise UsageError(msg)
 
 
 def _load(

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lungfm._core.exceptions import DicomError, InputFileError, LungFMWarning, UsageError
+from napari_lungfm._core.exceptions import DicomError, InputFileError, LungFMWarning
 from napari_lungfm._core.types import FloatArray, PathInput
 from napari_lungfm.geometry import LabelMap, Structure, VolumeGeometry
 from napari_lungfm.io.dicom_files import one_line, read_dataset
 from napari_lungfm.io.outlines import fill_outline
+from napari_lungfm.io.regions import choose_region
 
 _PLANAR = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 #: A contour further than this from its slice, in slice distances, is reported.
@@ -45,13 +46,7 @@ def list_rois(path: PathInput) -> list[RoiInfo]:
     DicomError
         If it is damaged or not an RTSTRUCT.
     """
-    dataset = _read(Path(path))
-    counts = {number: len(item.get("ContourSequence") or ()) for number, item in _items(dataset)}
-    return [
-        RoiInfo(str(item.get("ROIName", "")).strip(), number, counts.get(number, 0))
-        for item in dataset.get("StructureSetROISequence") or ()
-        for number in [int(item.ROINumber)]
-    ]
+    return _rois(_read(Path(path)))
 
 
 def read_rtstruct(
@@ -103,7 +98,7 @@ def read_rtstruct(
     """
     source = Path(path)
     dataset = _read(source)
-    chosen = _choose(list_rois(source), roi, source)
+    chosen = choose_region(_rois(dataset), roi, kind="ROI", path=source)
     where = f"ROI '{chosen.name}' of '{source}'"
     _check_frame_of_reference(dataset, chosen, frame_of_reference_uid, where)
     contours = _contours(dataset, chosen, where)
@@ -133,26 +128,20 @@ def _read(path: Path) -> Any:
     return dataset
 
 
+def _rois(dataset: Any) -> list[RoiInfo]:
+    counts = {number: len(item.get("ContourSequence") or ()) for number, item in _items(dataset)}
+    return [
+        RoiInfo(str(item.get("ROIName", "")).strip(), number, counts.get(number, 0))
+        for item in dataset.get("StructureSetROISequence") or ()
+        for number in [int(item.ROINumber)]
+    ]
+
+
 def _items(dataset: Any) -> list[tuple[int, Any]]:
     """Entries of the ROIContourSequence with the number of the ROI that each belongs to."""
     return [
         (int(item.ReferencedROINumber), item) for item in dataset.get("ROIContourSequence") or ()
     ]
-
-
-def _choose(rois: Sequence[RoiInfo], roi: str | int, path: Path) -> RoiInfo:
-    if isinstance(roi, str):
-        wanted = roi.strip()
-        fitting = [r for r in rois if r.name == wanted]
-        fitting = fitting or [r for r in rois if r.name.casefold() == wanted.casefold()]
-    else:
-        fitting = [r for r in rois if r.number == roi]
-    if len(fitting) == 1:
-        return fitting[0]
-    present = ", ".join(f"'{r.name}' (number {r.number})" for r in rois) or "none"
-    problem = f"{len(fitting)} ROIs fit '{roi}'" if fitting else f"there is no ROI '{roi}'"
-    msg = f"{problem} in '{path}'; present are: {present}"
-    raise UsageError(msg)
 
 
 def _check_frame_of_reference(
