@@ -61,7 +61,7 @@ fi
 
 stamp=.venv/.lungfm-setup
 wanted=$(cat pyproject.toml constraints.txt scripts/setup.sh | sha256sum | cut -d' ' -f1)
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x .venv/bin/python ]; then
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && .venv/bin/napari-lungfm-bench --version >/dev/null 2>&1; then
   say "the environment in .venv is up to date"
   exit 0
 fi

@@ -28,6 +28,8 @@ def test_yaml_gives_the_same_configuration_back(make_config, tmp_path):
         ({"methods": [{"model": "prompt-box", "protocols": ["box-one"]}] * 2}, "more than once"),
         ({"structures": ["spleen"]}, "no structure 'spleen'"),
         ({"sedes": [1]}, "sedes"),
+        ({"seeds": [0, 0]}, "more than once as seed: 0"),
+        ({"structures": ["tumour", "tumor"]}, "more than once as structure: tumour"),
         ({"schema_version": 99}, "schema_version"),
         ({"cohorts": [{"kind": "astral", "name": "x"}]}, "astral"),
         ({"cohorts": [{"kind": "phantom", "name": "x", "n_test": 1, "kinds": ["x"]}]}, "kind 'x'"),

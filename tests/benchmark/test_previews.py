@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,3 +54,48 @@ def test_a_damaged_preview_is_named(tmp_path):
     bad.write_bytes(b"PK nothing")
     with pytest.raises(InputFileError, match=r"p\.npz"):
         Preview.load(bad)
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.7, 0.99])
+def test_a_preview_that_was_cut_off_is_named(case, tmp_path, keep):
+    file = tmp_path / "p.npz"
+    Preview.of_case(case).save(file)
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * keep)])
+    with pytest.raises(InputFileError, match=r"p\.npz"):
+        Preview.load(file)
+
+
+def test_altered_bytes_are_found_or_do_no_harm(case, tmp_path):
+    file = tmp_path / "p.npz"
+    whole = Preview.of_case(case)
+    whole.save(file)
+    data = file.read_bytes()
+    rng = np.random.default_rng(1)
+    found = 0
+    for place in rng.integers(0, len(data), 300):
+        broken = bytearray(data)
+        broken[place] ^= int(rng.integers(1, 256))
+        file.write_bytes(broken)
+        try:
+            again = Preview.load(file)
+        except InputFileError:
+            found += 1
+        else:
+            assert np.array_equal(again.hu, whole.hu)
+    assert found > 200
+
+
+def test_other_files_under_the_name_are_no_preview(case, tmp_path):
+    file = tmp_path / "p.npz"
+    with file.open("wb") as stream:
+        np.save(stream, np.zeros(3))
+    with pytest.raises(InputFileError, match=r"p\.npz"):
+        Preview.load(file)
+    preview = Preview.of_case(case)
+    replace(preview, hu=preview.hu[:1]).save(file)
+    with pytest.raises(InputFileError, match="size"):
+        Preview.load(file)
+    replace(preview, largest=99).save(file)
+    with pytest.raises(InputFileError, match="largest"):
+        Preview.load(file)

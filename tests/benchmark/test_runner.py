@@ -1,4 +1,3 @@
-import errno
 import json
 import os
 
@@ -6,11 +5,12 @@ import numpy as np
 import pytest
 
 from napari_lungfm import io
-from napari_lungfm._core.exceptions import OutputError
-from napari_lungfm.benchmark import runner
+from napari_lungfm._core.exceptions import OutputError, UsageError
+from napari_lungfm.benchmark import plan, runner
 from napari_lungfm.benchmark.previews import Preview
 from napari_lungfm.benchmark.runner import run_benchmark
 from napari_lungfm.benchmark.store import results_frame
+from napari_lungfm.geometry import reorient
 from napari_lungfm.models.prompts import Box, from_dict
 
 
@@ -113,15 +113,15 @@ def test_a_damaged_record_is_done_anew(run):
 
 
 def test_a_failing_model_scores_as_empty_and_is_tried_again(run, monkeypatch):
-    segment = runner.segment_object
+    simulate = runner.simulate
 
     def fail_on_large(model, volume, *arguments, **options):
         if model.name == "prompt-box" and (volume.array > -500).sum() > 2000:
             msg = "no luck\ntoday"
             raise RuntimeError(msg)
-        return segment(model, volume, *arguments, **options)
+        return simulate(model, volume, *arguments, **options)
 
-    monkeypatch.setattr(runner, "segment_object", fail_on_large)
+    monkeypatch.setattr(runner, "simulate", fail_on_large)
     folder, events = run()
     (bad,) = [r for r in folder.load() if r.status == "failed"]
     assert (bad.key.case, bad.key.model) == ("large", "prompt-box")
@@ -129,7 +129,7 @@ def test_a_failing_model_scores_as_empty_and_is_tried_again(run, monkeypatch):
     assert bad.structures[0].dice == 0.0
     assert bad.structures[0].hd95_mm is None
     assert events[-1].failed == 1
-    monkeypatch.setattr(runner, "segment_object", segment)
+    monkeypatch.setattr(runner, "simulate", simulate)
     folder, events = run()
     assert len(_done(events)) == 1
     assert all(r.status == "ok" for r in folder.load())
@@ -193,4 +193,83 @@ def test_an_output_that_is_a_file_is_refused(run, tmp_path):
     (tmp_path / "run").write_text("x")
     with pytest.raises(OutputError, match="cannot write"):
         run()
-    assert errno.ENOTDIR
+
+
+def test_corrections_are_recorded_and_tabled(run):
+    methods = [
+        {"model": "classical", "protocols": ["point-one", "point-one+corrections-2"]},
+    ]
+    folder, _ = run(methods=methods)
+    frame = results_frame(folder.load()).set_index(["case", "protocol"])
+    plain, corrected = (frame.loc[("large", p)] for p in ("point-one", "point-one+corrections-2"))
+    assert np.isnan(plain["effort_area"])
+    assert corrected["first_dice"] <= 1.0
+    assert 0.0 < corrected["effort_area"] <= 1.0
+    record = next(r for r in folder.load() if r.key.protocol.endswith("-2"))
+    (result,) = record.structures
+    assert len(result.interactions) == len(result.prompts) <= 3
+    assert result.interactions[-1].dice == pytest.approx(result.dice)
+
+
+def test_an_output_inside_a_case_is_refused(make_config, tmp_path, cases):
+    values = json.loads(make_config().model_dump_json())
+    values["cohorts"][0]["cases"][0]["image"] = "."
+    config = make_config(cohorts=values["cohorts"])
+    with pytest.raises(UsageError, match=r"lies inside .* from which case 'small' is read"):
+        run_benchmark(config, cases / "run", base=tmp_path)
+    assert not (cases / "run").exists()
+
+
+def test_a_case_without_the_structures_fails_and_says_what_it_has(run):
+    folder, events = run(structures=["left lung"])
+    assert events[-1].failed == 6
+    record = folder.load()[0]
+    assert record.error == "case 'small': the reference has tumour, but none of: left lung"
+    assert record.structures == ()
+
+
+def test_missing_and_damaged_previews_are_made_anew(run):
+    folder, _ = run()
+    folder.preview_file("c", "small").unlink()
+    folder.preview_file("c", "large").write_bytes(b"PK\x03\x04 nothing")
+    _, events = run()
+    assert _done(events) == []
+    for case in ("small", "large"):
+        assert Preview.load(folder.preview_file("c", case)).hu.size
+
+
+def test_slice_scores_do_not_depend_on_the_order_in_the_file(run, cases):
+    """The same case upside down: slice numbers in records are those of each file."""
+    upright, _ = run(out="upright")
+    for name in ("small", "large"):
+        for suffix in ("", "_m"):
+            path = cases / f"{name}{suffix}.nii.gz"
+            if suffix:
+                io.write_label_map(reorient(io.read_label_map(path), "IPL"), path)
+            else:
+                io.write_image(reorient(io.read_volume(path), "IPL"), path)
+    turned, _ = run(out="turned")
+    for one, other in zip(upright.load(), turned.load(), strict=True):
+        if one.key.protocol != "box-every-slice":
+            continue  # of two slices of equal area the first in the file is prompted
+        (a,), (b,) = one.structures, other.structures
+        assert a.dice == b.dice
+        depth = one.case_shape[0]
+        assert [(s.z, s.dice) for s in a.slices] == [
+            (depth - 1 - s.z, s.dice) for s in reversed(b.slices)
+        ]
+
+
+def test_a_label_stands_in_tables_and_the_model_in_records(run):
+    methods = [{"model": "prompt-box", "label": "my box", "protocols": ["box-one"]}]
+    folder, _ = run(methods=methods)
+    frame = results_frame(folder.load())
+    assert set(frame["model"]) == {"prompt-box"}
+    assert set(frame["method"]) == {"my box"}
+
+
+def test_other_code_does_the_units_anew(run, monkeypatch):
+    run()
+    monkeypatch.setattr(plan, "source_hash", lambda: "another")
+    _, events = run()
+    assert len(_done(events)) == 6

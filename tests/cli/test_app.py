@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-COMMANDS = ["doctor", "demo", "convert", "segment", "evaluate", "run", "report"]
+COMMANDS = ["doctor", "demo", "convert", "models", "segment", "replay", "evaluate", "run", "report"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -79,9 +81,30 @@ def test_labels_are_scored_one_by_one(bench, case):
     io.write_label_map(LabelMap(array, case.geometry), both)
     scores = bench("evaluate", "--pred", both, "--truth", both, "--json").json["scores"]
     assert set(scores) == {"label 1", "label 3"}
-    only = bench("evaluate", "--pred", case.mask, "--truth", both, "--label", 3, "--json")
+    arguments = ["evaluate", "--pred", case.mask, "--truth", both, "--label", 3]
+    only = bench(*arguments, "--pred-label", 1, "--json")
     assert only.json["scores"]["label 3"]["dice"] == 1.0
-    assert "taken as label 3" in only.err
+    missed = bench(*arguments, "--json")
+    assert missed.json["scores"]["label 3"]["dice"] == 0.0
+    assert "has no 3, only [1]; see --pred-label" in missed.err
+    neither = bench("evaluate", "--pred", case.mask, "--truth", both, "--label", 7)
+    assert neither.code == 2
+    assert "prediction [1], reference [1, 3]" in neither.err
+    alone = bench("evaluate", "--pred", case.mask, "--truth", both, "--pred-label", 1)
+    assert alone.code == 2
+
+
+def test_the_lower_end_is_towards_the_feet(bench, case):
+    longer = case.inside.copy()
+    longer[: np.flatnonzero(longer.any(axis=(1, 2)))[0]][-2:, 30, 30] = True  # 2 slices below
+    predicted = LabelMap.from_mask(longer, case.geometry, label=1)
+    for name, codes in (("up.nii.gz", "SPL"), ("down.nii.gz", "IPL"), ("side.nii.gz", "LPS")):
+        path = case.folder / name
+        io.write_label_map(reorient(predicted, codes), path)
+        for pred, truth in ((path, case.mask), (case.mask, path)):
+            scores = bench("evaluate", "--pred", pred, "--truth", truth, "--json").json["scores"]
+            beyond = (scores["mask"]["slices_beyond_low"], scores["mask"]["slices_beyond_high"])
+            assert beyond == ((2, 0) if pred == path else (0, 0))
 
 
 def test_undefined_scores_are_null(bench, case):
@@ -97,7 +120,7 @@ def test_undefined_scores_are_null(bench, case):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--box", "99,18,18,43,43"], 2, "slice 99; the volume has slices 0 to 15"),
+        (["--box", "99,18,18,43,43"], 2, "slice 99 is outside the volume, which has slices 0"),
         (["--box", "8,18,18,43,99"], 2, "outside the slice of 60 x 60"),
         (["--box", "8,18,18,18,43"], 2, "is empty"),
         (["--box", "8,18"], 2, "not of the form"),
@@ -144,3 +167,42 @@ def test_bad_files(bench, case):
     assert nowhere.code == 1
     assert "cannot write" in nowhere.err
     assert blocked.read_text() == "x"
+
+
+def test_no_input_is_ever_overwritten(bench, case):
+    before = case.image.read_bytes()
+    result, _ = _segment(bench, case, "--box", BOX, out="image.nii.gz")
+    assert result.code == 2
+    assert "would overwrite the input" in result.err
+    log, _ = _segment(bench, case, "--box", BOX, "--log", case.image)
+    assert log.code == 2
+    assert case.image.read_bytes() == before
+    series = case.folder / "dicom"
+    io.write_series(io.read_volume(case.image), series)
+    inside = bench(
+        "segment", "--image", series, "--model", "prompt-box", "--box", BOX,
+        "--out", series / "sub" / "mask.nii.gz",
+    )  # fmt: skip
+    assert inside.code == 2
+    assert "lies in the DICOM folder" in inside.err
+    assert not (series / "sub").exists()
+
+
+def test_a_stop_without_propagation_is_refused(bench, case):
+    result, out = _segment(bench, case, "--box", BOX, "--stop", "10", "--no-propagate")
+    assert result.code == 2
+    assert "--stop ends a propagation" in result.err
+    assert not out.exists()
+
+
+def test_a_volume_with_sagittal_slices_can_be_converted_and_segmented(bench, case):
+    sagittal = case.folder / "sagittal.nii.gz"
+    io.write_image(reorient(io.read_volume(case.image), "LPS"), sagittal)
+    refused, _ = _segment(bench, SimpleNamespace(image=sagittal, folder=case.folder), "--box", BOX)
+    assert refused.code == 1
+    assert "napari-lungfm-bench convert" in refused.err
+    done = bench("convert", "--image", sagittal, "--out", case.folder / "axial")
+    assert done.code == 0
+    assert "written with axial slices" in done.err
+    axial = io.read_volume(case.folder / "axial" / "image.nii.gz")
+    assert np.array_equal(axial.array, io.read_volume(case.image).array)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from napari_lungfm import io
+from napari_lungfm import LungFMWarning, io
 from napari_lungfm._core.exceptions import DataError, GeometryError, InputFileError
 from napari_lungfm.datasets.file_cohort import FileCase, FileCohort
 from napari_lungfm.geometry import LabelMap, Structure, Volume, VolumeGeometry, axis_codes, reorient
@@ -119,8 +119,24 @@ def test_mean_radius_of_the_training_part(folder):
         name="c", cases=[{"name": "a", **case}, {"name": "b", "part": "train", **case}]
     ).build(folder)
     volume_mm3 = 27 * 3.0
-    assert cohort.point_radius_mm == pytest.approx((3 * volume_mm3 / (4 * np.pi)) ** (1 / 3))
+    assert cohort.measure_radius() == pytest.approx((3 * volume_mm3 / (4 * np.pi)) ** (1 / 3))
     assert [s.name for s in cohort.test] == ["a"]
+
+
+def test_a_damaged_training_case_is_left_out_with_a_warning(folder):
+    (folder / "bad.nii.gz").write_bytes(b"nothing")
+    case = {"mask": "m.nii.gz", "values": {1: "tumour", 2: "tumour"}, "part": "train"}
+    cohort = FileCohort(
+        name="c",
+        cases=[
+            {"name": "good", "image": "i.nii.gz", **case},
+            {"name": "bad", "image": "bad.nii.gz", **case},
+            {"name": "test", "image": "i.nii.gz", **case, "part": "test"},
+        ],
+    ).build(folder)
+    with pytest.warns(LungFMWarning, match="left out of the mean tumour size: case 'bad'"):
+        radius = cohort.measure_radius()
+    assert radius == pytest.approx((3 * 81.0 / (4 * np.pi)) ** (1 / 3))
 
 
 @pytest.mark.real_data

@@ -41,8 +41,8 @@ def test_diameters_stay_in_range_and_give_the_mean_radius():
     cohort = _cohort(diameters_mm=(20, 30), n_train=50)
     diameters = [s.diameter_mm for s in cohort.train]
     assert all(20 <= d <= 30 for d in diameters)
-    assert cohort.point_radius_mm == pytest.approx(np.mean(diameters) / 2)
-    assert _cohort(n_train=0).point_radius_mm is None
+    assert cohort.measure_radius() == pytest.approx(np.mean(diameters) / 2)
+    assert _cohort(n_train=0).measure_radius() is None
 
 
 def test_a_case_is_generated_with_its_attributes():
@@ -53,6 +53,10 @@ def test_a_case_is_generated_with_its_attributes():
     assert Structure.TUMOUR in case.structures
     assert case.attributes["tumour_kind"] == "solid-round"
     assert case.attributes["synthetic"] is True
+    inside = np.argwhere(case.reference.array == Structure.TUMOUR)
+    middle = case.reference.geometry.index_to_world(inside.mean(axis=0))
+    recorded = [case.attributes[f"tumour_{axis}_mm"] for axis in "xyz"]
+    assert recorded == pytest.approx(middle, abs=2.0)
     # The sphere of the drawn diameter, within what voxels of 3 mm can show.
     voxels = np.count_nonzero(case.reference.array == Structure.TUMOUR)
     volume = voxels * case.reference.geometry.voxel_volume_ml
@@ -80,6 +84,7 @@ def test_a_whole_chest_has_both_lungs():
         ({"diameters_mm": (30, 20)}, "20 is smaller than 30"),
         ({"diameters_mm": (1, 20)}, "between 3 and 150 mm"),
         ({"noise_hu": (9, 1)}, "noise_hu"),
+        ({"noise_hu": (-5, 3)}, "noise_hu: -5 is negative"),
         ({"shape": (0, 5, 5)}, "shape"),
         ({"spacings": [(1.0, 1.0, -1.0)]}, "spacing"),
         ({"n_test": 0}, "n_test"),

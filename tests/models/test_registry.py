@@ -5,6 +5,7 @@ import pytest
 
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm.models import PromptableModel, create_model, model_card, model_names
+from napari_lungfm.models.registry import check_options
 
 
 @pytest.mark.parametrize("name", ["prompt-box", "prompt-ellipse", "classical"])
@@ -40,3 +41,23 @@ def test_listing_names_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("model", "option", "value"),
+    [
+        ("prompt-ellipse", "point_radius_mm", "abc"),
+        ("prompt-ellipse", "point_radius_mm", True),
+        ("prompt-box", "point_radius_mm", [1]),
+        ("classical", "max_click_radius_mm", "x"),
+        ("medsam2-ma", "patience", "long"),
+        ("medsam2-ma", "memory_bank", "huge"),
+    ],
+)
+def test_options_of_the_wrong_type_are_refused(model, option, value):
+    with pytest.raises(UsageError, match=f"option '{option}' of model '{model}' must be of type"):
+        check_options(model, {option: value})
+
+
+def test_numbers_may_come_as_text():
+    check_options("prompt-ellipse", {"point_radius_mm": "1e1"})  # YAML 1.1 reads 1e1 as text

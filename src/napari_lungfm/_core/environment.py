@@ -1,5 +1,6 @@
 """What this machine and installation are, for records and for ``doctor``."""
 
+import hashlib
 import os
 import platform
 from functools import cache
@@ -51,6 +52,23 @@ def hardware() -> dict[str, str]:
         "system": platform.platform(aliased=True, terse=True),
         "machine": platform.machine(),
     }
+
+
+@cache
+def source_hash() -> str:
+    """Return a hash of the code that decides results.
+
+    A checkout changes without a new version; results of older code must not pass for its own.
+    What only shows results (report, command line, widgets) is left out.
+    """
+    package = Path(__file__).parents[1]
+    shown = ("cli", "gui", "plugin", "benchmark/report")
+    mark = hashlib.blake2b(digest_size=16)
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package).as_posix()
+        if not name.startswith(shown):
+            mark.update(name.encode() + b"\0" + path.read_bytes())
+    return mark.hexdigest()
 
 
 def available_cores() -> int:

@@ -62,6 +62,8 @@ class BenchmarkConfig(_Model):
                 check_options(method.model, method.options)
         except LungFMError as error:
             raise ValueError(str(error)) from error
+        _refuse_twice("seed", [str(seed) for seed in self.seeds])
+        _refuse_twice("structure", [structure.title for structure in self.targets])
         _refuse_twice("cohort", [cohort.name for cohort in self.cohorts])
         rows = [f"{m.title} under {p}" for m in self.methods for p in m.protocols]
         _refuse_twice("method", rows)

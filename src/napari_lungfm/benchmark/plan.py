@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_lungfm import __version__
+from napari_lungfm._core.environment import source_hash
+from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm.benchmark.config import BenchmarkConfig, MethodSpec
 from napari_lungfm.benchmark.records import RECORD_SCHEMA, UnitKey
 from napari_lungfm.datasets.cases import CaseSource, Cohort
@@ -20,7 +21,6 @@ class Unit:
 
     key: UnitKey
     fingerprint: str
-    model: str
     options: dict[str, Any]
     source: CaseSource
 
@@ -58,13 +58,31 @@ def make_plan(config: BenchmarkConfig, base: Path) -> Plan:
         If a case's files are missing.
     """
     cohorts = tuple(spec.build(base) for spec in config.cohorts)
-    units = [
-        unit
-        for cohort in cohorts
-        for source in cohort.test
-        for unit in _units_of_case(config, cohort, source, _point_radius(cohort, cohorts))
-    ]
+    units: list[Unit] = []
+    for cohort in cohorts:
+        radius = _point_radius(cohort, cohorts) if _needs_radius(config) else None
+        for source in cohort.test:
+            units += _units_of_case(config, cohort, source, radius)
     return Plan(config, cohorts, tuple(units))
+
+
+def refuse_output_among_inputs(out: Path, plan: Plan) -> None:
+    """Refuse an output folder inside a case's own folder, whose files it would change.
+
+    Raises
+    ------
+    UsageError
+        If there is such a case.
+    """
+    for cohort in plan.cohorts:
+        for source in (*cohort.test, *cohort.train):
+            for path in source.inputs():
+                if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+                    msg = (
+                        f"the output '{out}' lies inside '{path}', from which case "
+                        f"'{source.name}' is read; choose another folder"
+                    )
+                    raise UsageError(msg)
 
 
 def _units_of_case(
@@ -79,20 +97,33 @@ def _units_of_case(
                 key = UnitKey(
                     cohort=cohort.name,
                     case=source.name,
-                    model=method.title,
+                    model=method.model,
+                    label=method.label,
                     protocol=protocol,
                     seed=seed,
                 )
-                parts = [key.model_dump(), method.model, options, case_mark]
+                parts = [key.model_dump(), options, case_mark]
                 mark = _fingerprint([*parts, config.structures])
-                units.append(Unit(key, mark, method.model, options, source))
+                units.append(Unit(key, mark, options, source))
     return units
+
+
+def _needs_radius(config: BenchmarkConfig) -> bool:
+    return any(
+        model_card(method.model).kind == "prompt-only"
+        and "point_radius_mm" not in method.options
+        and any(protocol.startswith("point-") for protocol in method.protocols)
+        for method in config.methods
+    )
 
 
 def _point_radius(cohort: Cohort, cohorts: Sequence[Cohort]) -> float | None:
     """Radius for the baseline of clicks: of this cohort's training part, else of the first."""
-    known = [c.point_radius_mm for c in (cohort, *cohorts) if c.point_radius_mm is not None]
-    return known[0] if known else None
+    for candidate in (cohort, *cohorts):
+        radius = candidate.measure_radius() if candidate.train else None
+        if radius is not None:
+            return radius
+    return None
 
 
 def _resolve_options(method: MethodSpec, point_radius_mm: float | None) -> dict[str, Any]:
@@ -103,5 +134,5 @@ def _resolve_options(method: MethodSpec, point_radius_mm: float | None) -> dict[
 
 
 def _fingerprint(parts: list[Any]) -> str:
-    text = json.dumps([__version__, RECORD_SCHEMA, *parts], sort_keys=True, default=str)
+    text = json.dumps([source_hash(), RECORD_SCHEMA, *parts], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

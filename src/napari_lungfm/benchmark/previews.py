@@ -1,5 +1,7 @@
 """A few slices of each case, kept with the run so that reports need neither images nor models."""
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,18 @@ from napari_lungfm.geometry import LabelMap, Structure, bounding_region, to_axia
 PREVIEW_SCHEMA = 1
 #: Space (mm) left around the tumour on every side, so that its surroundings can be judged.
 MARGIN_MM = 25.0
+#: What numpy and zipfile raise on files that are cut off, altered or something else altogether.
+_DAMAGE = (
+    OSError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +124,10 @@ class Preview:
         """
         try:
             with np.load(path, allow_pickle=False) as data:
+                if data["schema_version"] > PREVIEW_SCHEMA:
+                    raise ValueError("it was written by a newer version of napari-lungfm")
                 z, y, x = (float(s) for s in data["spacing"])
-                return cls(
+                preview = cls(
                     tuple(int(i) for i in data["slices"]),
                     int(data["largest"]),
                     (int(data["rows"][0]), int(data["rows"][1])),
@@ -120,9 +136,18 @@ class Preview:
                     data["reference"],
                     (z, y, x),
                 )
-        except (OSError, KeyError, ValueError, EOFError) as error:
+            preview._check()
+        except _DAMAGE as error:
             msg = f"the preview '{path}' cannot be read ({error}); run again to make it anew"
             raise InputFileError(msg) from error
+        return preview
+
+    def _check(self) -> None:
+        shape = (len(self.slices), *(stop - start for start, stop in (self.rows, self.columns)))
+        if self.hu.shape != shape or self.reference.shape != shape:
+            raise ValueError("its images do not have the size that it states")
+        if self.largest not in self.slices:
+            raise ValueError("its largest slice is not among its slices")
 
 
 def _widen(part: slice, spacing: float, size: int) -> tuple[int, int]:

@@ -15,21 +15,26 @@ _MODEL_CONFIG = ConfigDict(extra="forbid", frozen=True)
 
 
 class UnitKey(BaseModel):
-    """Identifies a unit in tables; ``model`` is the method's title there."""
+    """Identifies a unit in tables.
+
+    ``model`` is the name of the model; ``label`` stands for it in tables where it is given.
+    """
 
     model_config = _MODEL_CONFIG
 
     cohort: str
     case: str
     model: str
+    label: str | None = None
     state: str = "zero-shot"
     protocol: str
     seed: int
 
     @property
     def method(self) -> str:
-        """Model and training state as they stand in tables."""
-        return self.model if self.state == "zero-shot" else f"{self.model} ({self.state})"
+        """Title in tables: label or model, and the training state."""
+        title = self.label or self.model
+        return title if self.state == "zero-shot" else f"{title} ({self.state})"
 
 
 class SliceScore(BaseModel):
@@ -40,6 +45,16 @@ class SliceScore(BaseModel):
     z: int
     dice: float
     iou: float
+
+
+class InteractionResult(BaseModel):
+    """Dice after the first prompts or after a correction, and what the model took for it."""
+
+    model_config = _MODEL_CONFIG
+
+    n_prompts: int
+    dice: float
+    seconds: float
 
 
 class StructureResult(BaseModel):
@@ -64,6 +79,7 @@ class StructureResult(BaseModel):
     volume_beyond_ml: float
     slices: tuple[SliceScore, ...] = ()
     prompts: tuple[dict[str, Any], ...] = ()
+    interactions: tuple[InteractionResult, ...] = ()
 
 
 class Cost(BaseModel):
@@ -93,6 +109,7 @@ class Record(BaseModel):
     case_shape: tuple[int, int, int]
     case_spacing_mm: tuple[float, float, float]
     case_attributes: dict[str, Any]
+    case_notes: tuple[str, ...] = ()
     mask_file: str | None
     cost: Cost
     versions: dict[str, str]

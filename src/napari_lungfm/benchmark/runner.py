@@ -4,29 +4,42 @@ import gc
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from napari_lungfm import io
 from napari_lungfm._core.environment import hardware, package_versions
-from napari_lungfm._core.exceptions import LungFMError
+from napari_lungfm._core.exceptions import DataError, InputFileError, LungFMError
 from napari_lungfm._core.measure import Meter
 from napari_lungfm._core.seeding import generator
 from napari_lungfm.benchmark.config import BenchmarkConfig
-from napari_lungfm.benchmark.plan import Plan, Unit, make_plan
+from napari_lungfm.benchmark.plan import Plan, Unit, make_plan, refuse_output_among_inputs
 from napari_lungfm.benchmark.previews import Preview
-from napari_lungfm.benchmark.records import Cost, Record, SliceScore, StructureResult
+from napari_lungfm.benchmark.records import (
+    Cost,
+    InteractionResult,
+    Record,
+    SliceScore,
+    StructureResult,
+)
 from napari_lungfm.benchmark.store import RunFolder
 from napari_lungfm.datasets.cases import Case
 from napari_lungfm.evaluation.prompt_protocols import parse_protocol
 from napari_lungfm.evaluation.scoring import StructureScores, score_structure
-from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Structure
-from napari_lungfm.inference import segment_object
-from napari_lungfm.models.prompts import Prompt, to_dict
+from napari_lungfm.evaluation.simulation import Simulation, simulate
+from napari_lungfm.geometry import (
+    LUNG_LABELS,
+    LabelMap,
+    Structure,
+    VolumeGeometry,
+    axis_codes,
+    to_axial,
+)
+from napari_lungfm.models.prompts import to_dict
 from napari_lungfm.models.protocols import PromptableModel
 from napari_lungfm.models.registry import create_model, model_card
 
@@ -85,8 +98,9 @@ def run_benchmark(
     OutputError
         If the folder cannot be written. What was finished before stays.
     """
-    folder = RunFolder.create(out)
     plan = make_plan(config, base)
+    refuse_output_among_inputs(out, plan)
+    folder = RunFolder.create(out)
     folder.write_plan(config.to_yaml(), [(u.key, u.fingerprint) for u in plan.units])
     _Runner(plan, folder, _Models(device), listener or (lambda event: None)).run()
     return folder
@@ -101,11 +115,11 @@ class _Models:
 
     def get(self, unit: Unit) -> PromptableModel:
         """Return the model of a unit."""
-        key = json.dumps([unit.model, unit.options], sort_keys=True, default=str)
+        key = json.dumps([unit.key.model, unit.options], sort_keys=True, default=str)
         if self._held is None or self._held[0] != key:
             self._held = None  # two large models need not fit into memory together
-            here = self._device if model_card(unit.model).kind == "foundation" else "auto"
-            self._held = (key, create_model(unit.model, device=here, **unit.options))
+            here = self._device if model_card(unit.key.model).kind == "foundation" else "auto"
+            self._held = (key, create_model(unit.key.model, device=here, **unit.options))
         return self._held[1]
 
 
@@ -127,6 +141,8 @@ class _Runner:
         for source, units in self.plan.by_case():
             pending = [unit for unit in units if not self._is_finished(unit)]
             self.done += len(units) - len(pending)
+            if not pending and not self._has_preview(units[0]):
+                self._preview(units[0], source.load())
             if not pending:
                 self._tell("skip", f"{units[0].key.cohort}/{source.name} is finished")
                 continue
@@ -134,6 +150,16 @@ class _Runner:
             self._run_case(pending)
             gc.collect()  # drop the case's voxels before the next one is read
         self._tell("end", f"{self.done} units, {self.failed} failed")
+
+    def _preview(self, unit: Unit, case: Case) -> None:
+        Preview.of_case(case).save(self.folder.preview_file(unit.key.cohort, unit.key.case))
+
+    def _has_preview(self, unit: Unit) -> bool:
+        try:
+            Preview.load(self.folder.preview_file(unit.key.cohort, unit.key.case))
+        except InputFileError:
+            return False
+        return True
 
     def _is_finished(self, unit: Unit) -> bool:
         record = self.folder.read_record(unit.key, unit.fingerprint)
@@ -145,12 +171,14 @@ class _Runner:
         first = units[0]
         try:
             case = first.source.load()
-        except (LungFMError, MemoryError) as error:
+            _check_structures(case, self.plan.config.targets)
+        # Files are other people's too: one case that cannot be read must not end a long run.
+        except Exception as error:  # noqa: BLE001
             for unit in units:
                 cost = Cost(seconds=0.0, peak_rss_mb=None, n_prompts=0, parameters=None)
                 self._finish(_record(unit, None, (), cost, error=_one_line(error)))
             return
-        Preview.of_case(case).save(self.folder.preview_file(first.key.cohort, first.key.case))
+        self._preview(first, case)
         case_hash = hash_case(case)
         for unit in units:
             record, label_map = _do_unit(
@@ -174,6 +202,14 @@ class _Runner:
         self.listener(RunEvent(kind, self.done, len(self.plan.units), self.failed, text))
 
 
+def _check_structures(case: Case, targets: tuple[Structure, ...]) -> None:
+    if not set(targets) & set(case.structures):
+        wanted = ", ".join(structure.title for structure in targets)
+        present = ", ".join(structure.title for structure in case.structures) or "nothing"
+        msg = f"case '{case.name}': the reference has {present}, but none of: {wanted}"
+        raise DataError(msg)
+
+
 def hash_case(case: Case) -> str:
     """Return a hash of the voxels, the reference and the grid of a case."""
     mark = hashlib.blake2b(digest_size=16)
@@ -190,73 +226,67 @@ def _do_unit(
 ) -> tuple[Record, LabelMap]:
     """Segment and score; whatever the model raises becomes a failed record."""
     wanted = [structure for structure in targets if structure in case.structures]
-    prompts: dict[Structure, tuple[Prompt, ...]] = {}
-    array = np.zeros(case.volume.shape, dtype=np.uint8)
+    done: dict[Structure, Simulation] = {}
     error: str | None = None
     with Meter() as meter:
         try:
-            _segment_all(unit, models.get(unit), case, wanted, prompts, array)
+            for structure in wanted:
+                done[structure] = _delineate(unit, models.get(unit), case, structure)
         # A model is other people's code: one that fails on one case must not end a long run.
         except Exception as problem:  # noqa: BLE001
             error = _one_line(problem)
-            array[:] = 0  # scored as an empty prediction, as the protocol says
+    array = np.zeros(case.volume.shape, dtype=np.uint8)
+    if error is None:  # a failure is scored as an empty prediction, as the protocol says
+        for structure, simulation in done.items():
+            # In the order of the structures: the tumour comes last and wins where they overlap.
+            array[simulation.mask] = int(structure)
     label_map = LabelMap(array, case.volume.geometry, LUNG_LABELS)
     results = tuple(
-        _result(structure, label_map, case, prompts.get(structure, ())) for structure in wanted
+        _result(structure, label_map, case, done.get(structure)) for structure in wanted
     )
     cost = Cost(
         seconds=meter.seconds,
         peak_rss_mb=meter.peak_rss_mb,
-        n_prompts=sum(len(p) for p in prompts.values()),
-        parameters=model_card(unit.model).parameters,
+        n_prompts=sum(len(simulation.prompts) for simulation in done.values()),
+        parameters=model_card(unit.key.model).parameters,
     )
     return _record(unit, case, results, cost, case_hash=case_hash, error=error), label_map
 
 
-def _segment_all(
-    unit: Unit,
-    model: PromptableModel,
-    case: Case,
-    wanted: list[Structure],
-    prompts: dict[Structure, tuple[Prompt, ...]],
-    array: np.ndarray[Any, np.dtype[np.uint8]],
-) -> None:
+def _delineate(unit: Unit, model: PromptableModel, case: Case, structure: Structure) -> Simulation:
+    # The stream does not depend on the model: every method sees the same user.
+    rng = generator(unit.key.seed, case.name, unit.key.protocol, structure.title)
     protocol = parse_protocol(unit.key.protocol)
-    for structure in wanted:
-        reference = case.reference.mask(int(structure))
-        # The stream does not depend on the model: every method sees the same user.
-        rng = generator(unit.key.seed, case.name, unit.key.protocol, structure.title)
-        prompts[structure] = protocol.prompts(reference, rng)
-        part = segment_object(
-            model, case.volume, prompts[structure], fill=protocol.fill, label=int(structure)
-        )
-        # In the order of the structures: the tumour comes last and wins where they overlap.
-        array[part.array != 0] = int(structure)
+    return simulate(model, case.volume, case.reference.mask(int(structure)), protocol, rng)
 
 
 def _result(
-    structure: Structure, prediction: LabelMap, case: Case, prompts: tuple[Prompt, ...]
+    structure: Structure, prediction: LabelMap, case: Case, simulation: Simulation | None
 ) -> StructureResult:
     label = int(structure)
-    scores = score_structure(
-        prediction.mask(label), case.reference.mask(label), case.volume.geometry
-    )
+    seen, wanted = to_axial(prediction), to_axial(case.reference)
+    scores = score_structure(seen.mask(label), wanted.mask(label), wanted.geometry)
+    prompts = simulation.prompts if simulation else ()
+    looks = simulation.interactions if simulation else ()
     return StructureResult(
         structure=structure.title,
         prompts=tuple(to_dict(prompt) for prompt in prompts),
-        slices=_slice_scores(scores),
+        interactions=tuple(InteractionResult(**asdict(look)) for look in looks),
+        slices=_slice_scores(scores, case.volume.geometry),
         **{name: value for name, value in scores.to_dict().items() if name in _SCORES},
     )
 
 
-_SCORES = set(StructureResult.model_fields) - {"structure", "prompts", "slices"}
+_SCORES = set(StructureResult.model_fields) - {"structure", "prompts", "interactions", "slices"}
 
 
-def _slice_scores(scores: StructureScores) -> tuple[SliceScore, ...]:
+def _slice_scores(scores: StructureScores, geometry: VolumeGeometry) -> tuple[SliceScore, ...]:
+    """Scores by the case's own slice numbers; they were computed on axial slices, feet first."""
+    upside_down = axis_codes(geometry)[0] == "I"
+    own = {geometry.shape[0] - 1 - z if upside_down else z: d for z, d in scores.slice_dice.items()}
     # On one slice IoU = Dice / (2 - Dice), both being functions of the same three counts.
     return tuple(
-        SliceScore(z=z, dice=dice, iou=dice / (2.0 - dice))
-        for z, dice in sorted(scores.slice_dice.items())
+        SliceScore(z=z, dice=dice, iou=dice / (2.0 - dice)) for z, dice in sorted(own.items())
     )
 
 
@@ -281,6 +311,7 @@ def _record(
         case_shape=case.volume.shape if case else (0, 0, 0),
         case_spacing_mm=case.volume.spacing if case else (0.0, 0.0, 0.0),
         case_attributes=dict(case.attributes) if case else {},
+        case_notes=tuple(case.volume.metadata.get("notes", ())) if case else (),
         mask_file=None,
         cost=cost,
         versions=package_versions(),

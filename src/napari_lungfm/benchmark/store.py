@@ -20,7 +20,9 @@ from pydantic import ValidationError
 from napari_lungfm._core.exceptions import InputFileError
 from napari_lungfm._core.files import make_folder, slug, write_json, write_text
 from napari_lungfm._core.types import PathInput
-from napari_lungfm.benchmark.records import Record, UnitKey
+from napari_lungfm.benchmark.records import Record, StructureResult, UnitKey
+from napari_lungfm.evaluation.corrections import DICE_TARGETS, effort
+from napari_lungfm.evaluation.prompt_protocols import parse_protocol
 
 PLAN_SCHEMA = 1
 
@@ -143,7 +145,7 @@ class RunFolder:
 
 def unit_name(key: UnitKey, fingerprint: str) -> str:
     """Return the file name stem of a unit: readable, safe on every file system, unique."""
-    parts = (key.cohort, key.case, key.model, key.state, key.protocol, f"s{key.seed}")
+    parts = (key.cohort, key.case, key.method, key.protocol, f"s{key.seed}")
     return "--".join(slug(part) for part in parts) + f"--{fingerprint[:10]}"
 
 
@@ -152,14 +154,15 @@ def results_frame(records: Iterable[Record]) -> pd.DataFrame:
 
     Holds only what a repeated run reproduces exactly (no times), so that two runs can be
     compared as files. Undefined scores are NaN. Columns: the fields of `UnitKey`, ``method``,
-    ``status``, ``error``, ``structure``, every score of `StructureResult`, ``n_prompts`` and
-    ``case_<attribute>``.
+    ``status``, ``error``, ``structure``, every score of `StructureResult`, ``n_prompts``, what
+    the effort of corrections bought (`evaluation.corrections.Effort`; NaN for protocols without)
+    and ``case_<attribute>``.
     """
     rows = []
     for record in records:
         attributes = {f"case_{name}": value for name, value in record.case_attributes.items()}
         for result in record.structures:
-            scores = result.model_dump(exclude={"slices", "prompts"})
+            scores = result.model_dump(exclude={"slices", "prompts", "interactions"})
             rows.append(
                 {
                     **record.key.model_dump(),
@@ -168,10 +171,24 @@ def results_frame(records: Iterable[Record]) -> pd.DataFrame:
                     "error": record.error,
                     **scores,
                     "n_prompts": len(result.prompts),
+                    **_effort_columns(record.key.protocol, result),
                     **attributes,
                 }
             )
     return _as_numbers(pd.DataFrame(rows))
+
+
+def _effort_columns(protocol: str, result: StructureResult) -> dict[str, float | None]:
+    """Columns of one structure that tell what corrections bought."""
+    names = [f"interactions_to_{target:.2f}" for target in DICE_TARGETS]
+    # Automatic models have no protocol that could be parsed, and one look gives no curve.
+    if "corrections-" not in protocol:
+        return dict.fromkeys(["first_dice", "effort_area", *names])
+    allowed = parse_protocol(protocol).corrections
+    # A unit that failed counts as an empty prediction after every interaction.
+    found = effort([look.dice for look in result.interactions] or [0.0], allowed)
+    reached = dict(zip(names, found.to_reach.values(), strict=True))
+    return {"first_dice": found.dice[0], "effort_area": found.area, **reached}
 
 
 def costs_frame(records: Iterable[Record]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import TextIO
 import typer
 
 from napari_lungfm._core.exceptions import LungFMError, LungFMWarning
-from napari_lungfm.cli import bench, convert, doctor, evaluate, models, segment
+from napari_lungfm.cli import bench, convert, doctor, evaluate, models, replay, segment
 from napari_lungfm.cli.console import complain, note
 
 #: What typer returns after Ctrl-C, as shells do (128 + SIGINT).
@@ -28,6 +28,7 @@ app.command(name="demo")(bench.demo)
 app.command(name="convert")(convert.convert)
 app.add_typer(models.app, name="models")
 app.command(name="segment")(segment.segment)
+app.command(name="replay")(replay.replay)
 app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="run")(bench.run)
 app.command(name="report")(bench.report)
@@ -65,28 +66,45 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     warnings.showwarning = _show_warning
     try:
-        result = app(list(arguments) if arguments is not None else None, standalone_mode=False)
+        return _call(arguments)
     except LungFMError as error:
-        complain(error)
-        return error.exit_code
+        code, text = error.exit_code, str(error)
     except typer.TyperException as error:
-        if message := error.format_message():  # empty after a bare call, which prints the help
-            complain(f"{message} (see --help)")
-        return error.exit_code
+        message = error.format_message()  # empty after a bare call, which prints the help
+        code, text = error.exit_code, f"{message} (see --help)" if message else ""
+    except MemoryError:
+        code = 1
+        text = "the machine ran out of memory; close other programs or use a smaller image"
+    except UnicodeEncodeError as error:
+        code = 1
+        text = f"the output cannot show {error.object[error.start]!a}; set PYTHONIOENCODING=utf-8"
+    except BrokenPipeError:  # the reader of our output (head, less) has seen enough
+        code, text = 1, ""
+        _drop_stdout()
+    except OSError as error:  # what no command expected: a full disk under stdout, for one
+        place = f": {error.filename!r}" if error.filename else ""
+        code, text = 1, f"{error.strerror or error}{place}"
+        _drop_stdout()
+    if text:
+        complain(text)
+    return code
+
+
+def _call(arguments: Sequence[str] | None) -> int:
+    try:
+        result = app(list(arguments) if arguments is not None else None, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         result = _INTERRUPTED
-    except MemoryError:
-        complain("the machine ran out of memory; close other programs or use a smaller image")
-        return 1
-    except BrokenPipeError:
-        # The reader of our output went away (head, less): point stdout at nothing, so that
-        # Python's flush at exit does not complain a second time.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    sys.stdout.flush()  # so that a full disk under it is noticed here and not at exit
     if result == _INTERRUPTED:
-        complain("interrupted; what was finished is kept, the same command goes on from there")
+        complain("interrupted; finished results are kept, nothing half-written is left")
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _drop_stdout() -> None:
+    """Point stdout at nothing, so that Python's flush at exit does not complain a second time."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_warning(

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_lungfm.cli.console import note, print_json, stderr_console, stdout_console
+from napari_lungfm.cli.console import (
+    note,
+    print_json,
+    shows_unicode,
+    stderr_console,
+    stdout_console,
+)
 
 if TYPE_CHECKING:
     from napari_lungfm.benchmark.config import BenchmarkConfig
@@ -115,7 +121,7 @@ def _close(folder: "RunFolder", html: Path | None, as_json: bool) -> int:
             }
         )
     elif records:
-        stdout_console().print(print_table(summarise(records)))
+        stdout_console().print(print_table(summarise(records), ascii_only=not shows_unicode()))
     for record in failed[:5]:
         key = record.key
         note(f"failed: {key.cohort}/{key.case} {key.method} {key.protocol}: {record.error}")

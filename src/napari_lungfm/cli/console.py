@@ -39,6 +39,15 @@ def stdout_console() -> "Console":
     return Console(highlight=False, width=width)
 
 
+def shows_unicode() -> bool:
+    """Tell whether stdout can show box lines, arrows and true minus signs."""
+    try:
+        "│┏↑−×".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -10,6 +10,7 @@ import typer
 
 from napari_lungfm._core.exceptions import DicomError, LungFMError, UsageError
 from napari_lungfm.cli.console import note, print_json, stderr_console
+from napari_lungfm.cli.outputs import refuse_overwriting
 
 if TYPE_CHECKING:
     from napari_lungfm.geometry import LabelMap, Volume
@@ -68,13 +69,18 @@ def convert(
     """
     from napari_lungfm import io
     from napari_lungfm._core.files import make_folder
+    from napari_lungfm.geometry import axis_codes, to_axial
 
     source = _source(rtstruct, seg, roi)
     chosen = _chosen(source, roi)
     files = _files(source, out)
-    _refuse_overwriting(image, source, out, [files[region.number] for region in chosen])
+    outputs = [out / f"{_IMAGE}.nii.gz", *(files[region.number] for region in chosen)]
+    refuse_overwriting(image, outputs, others=[source.path] if source else [])
     with stderr_console().status("reading") as status:
         volume = io.read_volume(image, series=series)
+        if axis_codes(volume.geometry)[0] not in "SI":
+            note("note: its slices are not axial; the image is written with axial slices")
+            volume = to_axial(volume)
         status.update("drawing contours")
         drawn, skipped = _draw(source, chosen, volume, files, strict=bool(roi))
     for region, reason in skipped:
@@ -157,36 +163,6 @@ def _files(source: _Source | None, out: Path) -> dict[int, Path]:
         used.add(unique.lower())
         files[number] = out / f"{unique}.nii.gz"
     return files
-
-
-def _refuse_overwriting(
-    image: Path, source: _Source | None, out: Path, masks: Sequence[Path]
-) -> None:
-    inputs = [image] if source is None else [image, source.path]
-    for file in (out / f"{_IMAGE}.nii.gz", *masks):
-        for original in inputs:
-            if _is_same(file, original):
-                msg = f"'{file}' would overwrite the input '{original}'; choose another --out"
-                raise UsageError(msg)
-    # A DICOM file stands for the series in its folder, without sub-folders.
-    place = out.resolve()
-    if image.is_dir():
-        within = any(_is_same(folder, image) for folder in (place, *place.parents))
-    else:
-        from napari_lungfm.io.images import image_suffix
-
-        within = image_suffix(image) is None and _is_same(place, image.resolve().parent)
-    if within:
-        msg = f"--out '{out}' lies in the DICOM folder of '{image}'; choose a folder outside it"
-        raise UsageError(msg)
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file or folder; False where one is not there."""
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
 
 
 def _draw(

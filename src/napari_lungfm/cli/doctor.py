@@ -61,8 +61,11 @@ def examine() -> dict[str, Any]:
 
 
 def _torch_devices() -> dict[str, str]:
-    import torch
-
+    try:
+        import torch
+    # Whatever a broken installation raises is what doctor is there to show.
+    except Exception as error:  # noqa: BLE001
+        return {"cpu": f"torch is installed but cannot be imported: {error}"}
     devices = {"cpu": f"{torch.get_num_threads()} threads"}
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)

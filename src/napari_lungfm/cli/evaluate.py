@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm.cli.console import note, print_json, stdout_console
 
 if TYPE_CHECKING:
@@ -18,24 +19,30 @@ def evaluate(
         int | None,
         typer.Option(
             min=1,
-            help="Score this value only; a mask whose only value is 1 is taken as it.",
+            help="Score this value only.",
         ),
+    ] = None,
+    pred_label: Annotated[
+        int | None,
+        typer.Option(min=1, help="Its value in the predicted mask, if that is another."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Print IoU, Dice, HD95, NSD and volumes of a mask against a reference.
 
     Masks are matched by their place in the patient. Without --label, two masks with one value
-    each are compared whatever the values are; otherwise every value is scored by itself.
+    each are compared whatever the values are; otherwise every value is scored by itself. Slices
+    beyond the lower end are those towards the feet.
     """
     from napari_lungfm import io
     from napari_lungfm.evaluation.scoring import score_structure
-    from napari_lungfm.geometry import match_geometry
+    from napari_lungfm.geometry import match_geometry, to_axial
 
-    reference = io.read_label_map(truth)
+    # Axial, so that the lower end is the same end whatever the order of slices in the files.
+    reference = to_axial(io.read_label_map(truth))
     prediction = match_geometry(io.read_label_map(pred), reference.geometry)
     scores = {}
-    for name, value_pred, value_truth in _pairs(prediction, reference, label):
+    for name, value_pred, value_truth in _pairs(prediction, reference, label, pred_label):
         scores[name] = score_structure(
             prediction.mask(value_pred), reference.mask(value_truth), reference.geometry
         ).to_dict()
@@ -46,22 +53,24 @@ def evaluate(
 
 
 def _pairs(
-    prediction: "LabelMap", reference: "LabelMap", label: int | None
+    prediction: "LabelMap", reference: "LabelMap", label: int | None, pred_label: int | None
 ) -> list[tuple[str, int, int]]:
     """Name, value in the prediction and value in the reference of each pair to score."""
     here, there = prediction.present(), reference.present()
     if label is not None:
-        return [(f"label {label}", _binary_as(here, label), _binary_as(there, label))]
+        value = pred_label or label
+        if value not in here and label not in there:
+            msg = f"neither mask has the label: prediction {list(here)}, reference {list(there)}"
+            raise UsageError(msg)
+        if here and value not in here:
+            note(f"the predicted mask has no {value}, only {list(here)}; see --pred-label")
+        return [(f"label {label}", value, label)]
+    if pred_label is not None:
+        msg = "--pred-label says how the predicted mask calls --label; give that too"
+        raise UsageError(msg)
     if len(here) <= 1 and len(there) <= 1:
         return [("mask", here[0] if here else 1, there[0] if there else 1)]
     return [(f"label {v}", v, v) for v in sorted({*here, *there})]
-
-
-def _binary_as(present: tuple[int, ...], label: int) -> int:
-    if label != 1 and present == (1,):
-        note(f"a mask has the one value 1; it is taken as label {label}")
-        return 1
-    return label
 
 
 def _print_table(scores: dict[str, dict[str, object]]) -> None:

@@ -1,12 +1,21 @@
 """``segment``: one object from prompts."""
 
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm.cli.console import note, print_json, stderr_console
+from napari_lungfm.cli.outputs import refuse_overwriting
+
+if TYPE_CHECKING:
+    from napari_lungfm.geometry import Volume
+    from napari_lungfm.inference import AnnotationSession
+    from napari_lungfm.models.protocols import PromptableModel
 
 
 def segment(
@@ -35,6 +44,9 @@ def segment(
     option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the model.")
     ] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="Event log to write; `replay` makes the mask from it.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -45,19 +57,29 @@ def segment(
     """
     from napari_lungfm import io
     from napari_lungfm.cli.parsing import parse_options, parse_prompts
-    from napari_lungfm.inference import segment_object
-    from napari_lungfm.models.registry import check_device, create_model
+    from napari_lungfm.inference import annotate
+    from napari_lungfm.models.registry import create_model
 
+    if stop and not propagate:
+        msg = "--stop ends a propagation, and --no-propagate asks for none; leave one of them out"
+        raise UsageError(msg)
+    refuse_overwriting(image, [out] if log is None else [out, log])
     io.check_output(out)
-    check_device(model, device)
-    promptable = create_model(model, **parse_options(option or ()))
+    options = parse_options(option or ())
+    promptable = create_model(model, device=device, **options)
     volume = io.read_volume(image, series=series)
+    for text in volume.metadata.get("notes", ()):
+        note(f"note: {text}")
     prompts = parse_prompts(box or (), click or (), stop or (), volume.geometry, millimetres=mm)
     started = time.perf_counter()
-    with stderr_console().status("segmenting"):
-        result = segment_object(promptable, volume, prompts, fill=propagate, label=label)
+    with (
+        stderr_console().status("segmenting"),
+        logged_session(volume, promptable, options, log) as session,
+    ):
+        annotate(session, label, prompts, fill=propagate)
+        result = session.label_map()
+        io.write_label_map(result, out)
     seconds = time.perf_counter() - started
-    io.write_label_map(result, out)
     inside = result.array == label
     slices = [int(z) for z in range(result.shape[0]) if inside[z].any()]
     volume_ml = float(inside.sum()) * result.geometry.voxel_volume_ml
@@ -71,6 +93,7 @@ def segment(
                 "first_slice": slices[0] if slices else None,
                 "last_slice": slices[-1] if slices else None,
                 "seconds": seconds,
+                "log": str(log) if log is not None else None,
             }
         )
     if not slices:
@@ -80,3 +103,18 @@ def segment(
         f"{volume_ml:.2f} mL on slices {slices[0]} to {slices[-1]} in {seconds:.1f} s; "
         f"the mask is in {out}"
     )
+
+
+@contextmanager
+def logged_session(
+    volume: "Volume", model: "PromptableModel", options: Mapping[str, Any], log: Path | None
+) -> Iterator["AnnotationSession"]:
+    """Yield a session; its log gets its name when all went well, like any other output."""
+    from napari_lungfm._core.files import atomic_path
+    from napari_lungfm.inference import AnnotationSession
+
+    if log is None:
+        yield AnnotationSession(volume, model, options=options)
+        return
+    with atomic_path(log) as temporary:
+        yield AnnotationSession(volume, model, log=temporary, options=options)

@@ -1,7 +1,8 @@
 """Cases and cohorts: which patients there are, loaded one at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -78,6 +79,10 @@ class CaseSource(Protocol):
         """Return a text that changes when the case would load differently; reads no voxels."""
         ...
 
+    def inputs(self) -> tuple[Path, ...]:
+        """Return the files and folders that the case is read from."""
+        ...
+
     def load(self) -> Case:
         """Read or make the case."""
         ...
@@ -95,9 +100,10 @@ class Cohort:
         One line for reports: what the cases are and their licence.
     train, test
         The cases of either part; test cases are scored, training cases never.
-    point_radius_mm
-        Mean volume-equivalent radius (mm) of the tumours of the training part, for the
-        prompt-only baseline of clicks; ``None`` where there is no training part.
+    measure_radius
+        Returns the mean volume-equivalent radius (mm) of the tumours of the training part, for
+        the prompt-only baseline of clicks; ``None`` where there is no training part. It may have
+        to read the training part.
 
     Raises
     ------
@@ -109,7 +115,7 @@ class Cohort:
     title: str
     test: tuple[CaseSource, ...]
     train: tuple[CaseSource, ...] = ()
-    point_radius_mm: float | None = None
+    measure_radius: Callable[[], float | None] = lambda: None
 
     def __post_init__(self) -> None:
         names = [source.name for source in (*self.train, *self.test)]

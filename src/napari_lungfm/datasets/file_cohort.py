@@ -1,8 +1,10 @@
 """Cohorts of images and masks on disk: DICOM, RTSTRUCT, DICOM SEG, NIfTI, NRRD, MHA."""
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -10,7 +12,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_lungfm import io
-from napari_lungfm._core.exceptions import DataError, InputFileError, LungFMError
+from napari_lungfm._core.exceptions import (
+    DataError,
+    InputFileError,
+    LungFMError,
+    LungFMWarning,
+)
 from napari_lungfm.datasets.cases import Case, Cohort, Part
 from napari_lungfm.geometry import (
     LUNG_LABELS,
@@ -89,7 +96,7 @@ class FileCohort(_Model):
             self.title or f"images from {self.root}",
             test=tuple(s for s in sources if s.case.part == "test"),
             train=tuple(s for s in sources if s.case.part == "train"),
-            point_radius_mm=_mean_radius([s for s in sources if s.case.part == "train"]),
+            measure_radius=partial(_mean_radius, [s for s in sources if s.case.part == "train"]),
         )
 
 
@@ -107,7 +114,7 @@ class FileCaseSource:
 
     def check(self) -> None:
         """Refuse a case whose files are not there, before hours are spent."""
-        for path in self._paths():
+        for path in self.inputs():
             if not path.exists():
                 msg = f"case '{self.name}': there is no file or folder '{path}'"
                 raise InputFileError(msg)
@@ -115,7 +122,7 @@ class FileCaseSource:
     def fingerprint(self) -> str:
         """Hash of the specification and of the names, sizes and times of the files."""
         mark = hashlib.blake2b(self.case.model_dump_json().encode(), digest_size=16)
-        for path in self._paths():
+        for path in self.inputs():
             files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
             for file in files:
                 status = file.stat()
@@ -140,9 +147,10 @@ class FileCaseSource:
             volume, reference = to_axial(volume), to_axial(reference)
         return Case(self.name, volume, reference, self.case.attributes)
 
-    def _paths(self) -> list[Path]:
+    def inputs(self) -> tuple[Path, ...]:
+        """Return the image and the reference."""
         names = (self.case.image, self.case.mask, self.case.rtstruct, self.case.seg)
-        return [self.root / name for name in names if name is not None]
+        return tuple(self.root / name for name in names if name is not None)
 
     def _read_reference(self, volume: Volume) -> LabelMap:
         case, geometry = self.case, volume.geometry
@@ -192,10 +200,18 @@ def _combine(parts: list[tuple[Structure, LabelMap]], geometry: VolumeGeometry) 
 
 
 def _mean_radius(sources: list[FileCaseSource]) -> float | None:
-    """Mean volume-equivalent radius (mm) of the tumours of the given cases."""
+    """Mean volume-equivalent radius (mm) of the tumours of the given cases.
+
+    Cases that cannot be read are left out with a warning, as they would be in a training.
+    """
     radii = []
     for source in sources:
-        reference = source.load().reference
+        try:
+            reference = source.load().reference
+        except LungFMError as error:
+            text = f"left out of the mean tumour size: {error}"
+            warnings.warn(text, LungFMWarning, stacklevel=2)
+            continue
         voxels = np.count_nonzero(reference.mask(int(Structure.TUMOUR)))
         if voxels:
             volume_mm3 = voxels * reference.geometry.voxel_volume_ml * 1000.0

@@ -74,6 +74,9 @@ class PhantomCohort(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_made(self) -> Self:
+        if self.noise_hu[0] < 0:
+            msg = f"noise_hu: {self.noise_hu[0]:g} is negative"
+            raise ValueError(msg)
         for low, high, what in ((*self.diameters_mm, "diameters_mm"), (*self.noise_hu, "noise_hu")):
             if high < low:
                 msg = f"{what}: {high:g} is smaller than {low:g}"
@@ -96,7 +99,7 @@ class PhantomCohort(BaseModel):
             self.title,
             test=tuple(self._source(number, "test") for number in range(self.n_test)),
             train=train,
-            point_radius_mm=float(np.mean(radii)) if radii else None,
+            measure_radius=lambda: float(np.mean(radii)) if radii else None,
         )
 
     def _source(self, number: int, part: str) -> "PhantomCaseSource":
@@ -141,6 +144,10 @@ class PhantomCaseSource:
         text = f"{__version__} {self.spec!r}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
+    def inputs(self) -> tuple[Path, ...]:
+        """Return nothing: a phantom is read from no file."""
+        return ()
+
     def load(self) -> Case:
         """Generate the phantom."""
         phantom = generate_phantom(self.spec)
@@ -148,6 +155,10 @@ class PhantomCaseSource:
         attributes = {
             "tumour_kind": str(tumour.kind),
             "tumour_diameter_mm": round(float(tumour.longest_diameter_mm), 2),
+            **{
+                f"tumour_{axis}_mm": round(float(position), 2)
+                for axis, position in zip("xyz", tumour.centre, strict=True)
+            },
             "tumour_mean_hu": round(float(tumour.mean_hu), 1),
             "pleural_contact": bool(tumour.pleural_contact),
             "contrast": self.spec.imaging.contrast,

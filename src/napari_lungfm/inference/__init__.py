@@ -1,6 +1,14 @@
-"""Driving promptable models: propagation through slices and assembly of masks."""
+"""Driving promptable models: the annotation session, propagation, assembly of masks."""
 
 from napari_lungfm.inference.propagation import propagate_object, require_axial
-from napari_lungfm.inference.segmentation import segment_object, segment_objects
+from napari_lungfm.inference.segmentation import annotate, segment_object, segment_objects
+from napari_lungfm.inference.session import AnnotationSession
 
-__all__ = ["propagate_object", "require_axial", "segment_object", "segment_objects"]
+__all__ = [
+    "AnnotationSession",
+    "annotate",
+    "propagate_object",
+    "require_axial",
+    "segment_object",
+    "segment_objects",
+]

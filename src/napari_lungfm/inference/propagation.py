@@ -17,9 +17,11 @@ A hand-edited slice is what the hand made it, whatever a model says.
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+
+import numpy as np
 
 from napari_lungfm._core.exceptions import GeometryError, UsageError
 from napari_lungfm.geometry import VolumeGeometry, axis_codes
@@ -53,7 +55,8 @@ def require_axial(geometry: VolumeGeometry) -> None:
     if axial != 0:
         msg = (
             f"axial slices lie along array axis {axial} of this volume (axes {codes}), but models "
-            "see slices along axis 0; turn it with geometry.to_axial and prompt on that grid"
+            "see slices along axis 0; write it with axial slices (napari-lungfm-bench convert, or "
+            "geometry.to_axial) and prompt on that grid"
         )
         raise GeometryError(msg)
 
@@ -101,64 +104,109 @@ def propagate_object(
     require_axial(geometry)
     ordered = in_order(prompts)
     check_prompts(ordered, geometry.shape)
-    slices = _within(slice_range(ordered, geometry.shape[0]), ordered, geometry, max_extent_mm)
+    slices = slice_range(ordered, geometry.shape[0])
+    slices = within_extent(slices, ordered, geometry, max_extent_mm)
     if isinstance(predictor, VolumePredictor):
         return _with_hand_edits(predictor.propagate(ordered, slices, fill=fill), ordered)
-    return _Walk(predictor, ordered).run(slices, fill=fill)
+    return _walked(predictor, ordered, slices, fill=fill)
 
 
-class _Walk:
-    """One walk of a `SlicePredictor` through the slices of one object."""
+def _walked(
+    predictor: SlicePredictor, prompts: Sequence[Prompt], slices: range, *, fill: bool
+) -> Iterator[tuple[int, SlicePrediction]]:
+    groups = by_slice(prompts)
+    known: dict[int, SlicePrediction] = {}
+    for z in prompted_slices(prompts):
+        known[z] = edited(predictor.predict_slice(z, groups[z], None), groups[z])
+        yield z, known[z]
+    if fill:
+        for z, prediction in SliceWalk(predictor, groups, known).carry(slices, slices):
+            if prediction.mask.any():
+                yield z, prediction
 
-    def __init__(self, predictor: SlicePredictor, prompts: Sequence[Prompt]) -> None:
-        self._predictor = predictor
-        self._prompts = by_slice(prompts)
-        self._prompted = prompted_slices(prompts)
-        self._edits = _hand_edits(prompts)
-        self._found: dict[int, SlicePrediction] = {}  # slices that have something on them
-        self._areas: dict[int, int] = {}  # on the prompted ones of them
 
-    def run(self, slices: range, *, fill: bool) -> Iterator[tuple[int, SlicePrediction]]:
-        for z in self._prompted:
-            yield z, self._predict(z, None)
-        if not fill or not self._found:
-            return
+class SliceWalk:
+    """One walk of a `SlicePredictor` through the slices of one object.
+
+    Parameters
+    ----------
+    predictor
+        The model.
+    groups
+        Prompts by slice.
+    known
+        What was found on the slices that the walk starts from; those without the object on them
+        are passed over.
+    """
+
+    def __init__(
+        self,
+        predictor: SlicePredictor,
+        groups: Mapping[int, Sequence[Prompt]],
+        known: Mapping[int, SlicePrediction],
+    ) -> None:
+        self._predictor, self._groups = predictor, groups
+        edits = {z for z, group in groups.items() if hand_edit(group) is not None}
+        self._settled = edits | set(known)
+        # Slices that have something on them.
+        self._found = {z: found for z, found in known.items() if found.mask.any()}
         self._areas = {z: int(found.mask.sum()) for z, found in self._found.items()}
+
+    def carry(self, slices: range, part: range) -> Iterator[tuple[int, SlicePrediction]]:
+        """Yield every slice that was looked at, or given up, on the way.
+
+        Parameters
+        ----------
+        slices
+            The slices that the object may occupy.
+        part
+            Those to walk through; the known ones lie inside.
+
+        Yields
+        ------
+        tuple of (int, SlicePrediction)
+            Each slice once. An empty mask ends a walk: beyond the known slices nothing of the
+            object is left behind it.
+        """
         anchors = sorted(self._found)
+        if not anchors:
+            return
         for below, above in pairwise(anchors):
             yield from self._between(below, above)
-        yield from self._beyond(range(anchors[0] - 1, slices.start - 1, -1))
-        yield from self._beyond(range(anchors[-1] + 1, slices.stop))
+        first, last = max(slices.start, part.start), min(slices.stop, part.stop)
+        yield from self._beyond(range(anchors[0] - 1, first - 1, -1))
+        yield from self._beyond(range(anchors[-1] + 1, last))
 
     def _between(self, below: int, above: int) -> Iterator[tuple[int, SlicePrediction]]:
-        open_slices = deque(z for z in range(below + 1, above) if not self._is_settled(z))
+        open_slices = deque(z for z in range(below + 1, above) if z not in self._settled)
         rising, falling = True, True
         take_lowest = True
         while open_slices and (rising or falling):
             take_lowest = rising and (take_lowest or not falling)
             z = open_slices.popleft() if take_lowest else open_slices.pop()
             prediction = self._predict(z, self._expected(z, below, above))
-            found = bool(prediction.mask.any())
-            if found:
+            yield z, prediction
+            if prediction.mask.any():
                 below, above = (z, above) if take_lowest else (below, z)
-                yield z, prediction
             elif take_lowest:
                 rising = False
             else:
                 falling = False
             take_lowest = not take_lowest
+        for z in open_slices:
+            yield z, SlicePrediction(np.zeros_like(self._found[below].mask))
 
     def _beyond(self, slices: range) -> Iterator[tuple[int, SlicePrediction]]:
         previous = slices.start - slices.step
         for z in slices:
-            if self._is_settled(z):  # a prompted slice on which the model found nothing
+            if z in self._settled:  # a prompted slice on which the model found nothing
                 continue
             last = self._found[previous]
             prior = Prior(previous, last.mask, last.memory, prompted_areas=self._areas)
             prediction = self._predict(z, prior)
+            yield z, prediction
             if not prediction.mask.any():
                 return
-            yield z, prediction
             previous = z
 
     def _expected(self, z: int, below: int, above: int) -> Prior:
@@ -171,20 +219,34 @@ class _Walk:
         memory = self._found[source].memory
         return Prior(source, mask, memory, between=True, prompted_areas=self._areas)
 
-    def _predict(self, z: int, prior: Prior | None) -> SlicePrediction:
-        prediction = self._predictor.predict_slice(z, self._prompts.get(z, ()), prior)
-        prediction = _edited(prediction, self._edits.get(z))
+    def _predict(self, z: int, prior: Prior) -> SlicePrediction:
+        prediction = self._predictor.predict_slice(z, self._groups.get(z, ()), prior)
         if prediction.mask.any():
             self._found[z] = prediction
         return prediction
 
-    def _is_settled(self, z: int) -> bool:
-        return z in self._prompted or z in self._edits
 
-
-def _within(
+def within_extent(
     slices: range, prompts: Sequence[Prompt], geometry: VolumeGeometry, max_extent_mm: float | None
 ) -> range:
+    """Return the slices within the extent limit; see `propagate_object`.
+
+    Parameters
+    ----------
+    slices
+        The slices that the object may occupy but for the limit.
+    prompts
+        All prompts of the object.
+    geometry
+        The grid of the volume.
+    max_extent_mm
+        The limit in mm, or ``None``.
+
+    Raises
+    ------
+    UsageError
+        If the limit is not a positive number.
+    """
     if max_extent_mm is None:
         return slices
     if not max_extent_mm > 0:
@@ -197,11 +259,14 @@ def _within(
     return range(max(slices.start, prompted[0] - steps), min(slices.stop, prompted[-1] + steps + 1))
 
 
-def _hand_edits(prompts: Sequence[Prompt]) -> dict[int, MaskPrompt]:
-    return {prompt.z: prompt for prompt in prompts if isinstance(prompt, MaskPrompt)}
+def hand_edit(prompts: Sequence[Prompt]) -> MaskPrompt | None:
+    """Return the outline drawn by hand among the prompts of one slice, or ``None``."""
+    return next((prompt for prompt in prompts if isinstance(prompt, MaskPrompt)), None)
 
 
-def _edited(prediction: SlicePrediction, edit: MaskPrompt | None) -> SlicePrediction:
+def edited(prediction: SlicePrediction, prompts: Sequence[Prompt]) -> SlicePrediction:
+    """Return a prediction with the outline, if one was drawn by hand, in place of the model's."""
+    edit = hand_edit(prompts)
     if edit is None:
         return prediction
     return replace(prediction, mask=edit.mask.copy(), logits=None)
@@ -210,8 +275,8 @@ def _edited(prediction: SlicePrediction, edit: MaskPrompt | None) -> SlicePredic
 def _with_hand_edits(
     stream: Iterator[tuple[int, SlicePrediction]], prompts: Sequence[Prompt]
 ) -> Iterator[tuple[int, SlicePrediction]]:
-    edits = _hand_edits(prompts)
-    empty = {z for z, edit in edits.items() if not is_conditioning(edit)}
+    groups = by_slice(prompts)
+    empty = {p.z for p in prompts if isinstance(p, MaskPrompt) and not is_conditioning(p)}
     for z, prediction in stream:
         if z not in empty:
-            yield z, _edited(prediction, edits.get(z))
+            yield z, edited(prediction, groups.get(z, ()))

@@ -1,16 +1,12 @@
 """Whole masks from prompts."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
-from napari_lungfm._core.exceptions import UsageError
-from napari_lungfm._core.types import LabelArray, ProgressCallback, SliceMask
-from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Structure, Volume, VolumeGeometry
-from napari_lungfm.inference.propagation import propagate_object
+from napari_lungfm._core.types import ProgressCallback
+from napari_lungfm.geometry import LabelMap, Structure, Volume
+from napari_lungfm.inference.session import AnnotationSession, SliceUpdate
 from napari_lungfm.models.prompts import Prompt, prompted_slices
-from napari_lungfm.models.protocols import PromptableModel, SlicePredictor, VolumePredictor
+from napari_lungfm.models.protocols import PromptableModel
 
 
 def segment_object(
@@ -90,42 +86,57 @@ def segment_objects(
     PromptError, GeometryError, UsageError
         See `propagate_object`; also if a label is not 1 to 255.
     """
-    for label in objects:
-        if not 1 <= label <= 255:
-            msg = f"a label must be between 1 and 255, not {label}"
-            raise UsageError(msg)
     report = _Progress(progress, [_most_slices(p, volume, fill=fill) for p in objects.values()])
-    predictor = model.open(volume)
-    crops = []
-    for prompts in objects.values():
-        crops.append(
-            _collect(
-                predictor, prompts, volume.geometry, report, fill=fill, max_extent_mm=max_extent_mm
-            )
+    session = AnnotationSession(volume, model)
+    for label, prompts in objects.items():
+        annotate(
+            session,
+            label,
+            prompts,
+            fill=fill,
+            max_extent_mm=max_extent_mm,
+            listener=lambda update: report.step(),
         )
-    array = np.zeros(volume.shape, dtype=np.uint8)
-    for label, crop in zip(objects, crops, strict=True):
-        crop.paint(array, label)
-    names = {label: LUNG_LABELS.get(label, f"object {label}") for label in objects}
-    return LabelMap(array, volume.geometry, names)
+        report.finish_object()
+    return session.label_map()
 
 
-@dataclass
-class _Crops:
-    """An object's slices, each cut to its bounding box: memory follows the object's size."""
+def annotate(
+    session: AnnotationSession,
+    label: int,
+    prompts: Sequence[Prompt],
+    *,
+    fill: bool = True,
+    max_extent_mm: float | None = None,
+    listener: Callable[[SliceUpdate], None] | None = None,
+) -> None:
+    """Add an object to a session, with all its prompts, and carry it through the volume.
 
-    slices: dict[int, tuple[int, int, SliceMask]] = field(default_factory=dict)
+    Parameters
+    ----------
+    session
+        A session.
+    label
+        Label value of the object, 1 to 255.
+    prompts
+        All prompts of the object.
+    fill, max_extent_mm
+        See `propagate_object`.
+    listener
+        Called with each slice as it is found.
 
-    def add(self, z: int, mask: SliceMask) -> None:
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if rows.size:
-            y, x = int(rows[0]), int(columns[0])
-            self.slices[z] = (y, x, mask[y : rows[-1] + 1, x : columns[-1] + 1].copy())
-
-    def paint(self, array: LabelArray, label: int) -> None:
-        for z, (y, x, mask) in self.slices.items():
-            target = array[z, y : y + mask.shape[0], x : x + mask.shape[1]]
-            target[mask & (target == 0)] = label
+    Raises
+    ------
+    PromptError, UsageError
+        See `propagate_object`; also if the label is taken or out of range.
+    """
+    tell = listener or (lambda update: None)
+    session.add_object(label)
+    for update in session.add_prompts(label, prompts).slices:
+        tell(update)
+    if fill:
+        for update in session.propagate(label, max_extent_mm=max_extent_mm):
+            tell(update)
 
 
 class _Progress:
@@ -148,21 +159,3 @@ class _Progress:
 
 def _most_slices(prompts: Sequence[Prompt], volume: Volume, *, fill: bool) -> int:
     return volume.shape[0] if fill else len(prompted_slices(prompts))
-
-
-def _collect(
-    predictor: SlicePredictor | VolumePredictor,
-    prompts: Sequence[Prompt],
-    geometry: VolumeGeometry,
-    report: _Progress,
-    *,
-    fill: bool,
-    max_extent_mm: float | None,
-) -> _Crops:
-    crops = _Crops()
-    stream = propagate_object(predictor, prompts, geometry, fill=fill, max_extent_mm=max_extent_mm)
-    for z, prediction in stream:
-        crops.add(z, prediction.mask)
-        report.step()
-    report.finish_object()
-    return crops

@@ -262,7 +262,7 @@ def from_dict(values: Mapping[str, Any]) -> Prompt:
 def _check_prompt(prompt: Prompt, shape: Index3) -> None:
     depth, height, width = shape
     if not 0 <= prompt.z < depth:
-        msg = f"{_name(prompt)} is on slice {prompt.z}; the volume has slices 0 to {depth - 1}"
+        msg = f"{_name(prompt)} is outside the volume, which has slices 0 to {depth - 1}"
         raise PromptError(msg)
     match prompt:
         case Box():

@@ -3,9 +3,12 @@
 import difflib
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.imports import require
@@ -122,9 +125,9 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         also if an option makes no sense.
     """
     entry = _entry(name)
-    factory = _factory(entry, options)
+    factory, checked = _factory(entry, options)
     if entry.card.kind != "foundation":
-        factory(**dict(entry.fixed), **options)
+        factory(**dict(entry.fixed), **checked)
 
 
 def create_model(name: str, *, device: str = "auto", **options: Any) -> PromptableModel:
@@ -149,7 +152,8 @@ def create_model(name: str, *, device: str = "auto", **options: Any) -> Promptab
     check_device(name, device)
     entry = _entry(name)
     where = {"device": device} if entry.card.kind == "foundation" else {}
-    return _factory(entry, options)(**dict(entry.fixed), **where, **options)
+    factory, checked = _factory(entry, options)
+    return factory(**dict(entry.fixed), **where, **checked)
 
 
 def check_device(name: str, device: str) -> None:
@@ -182,13 +186,15 @@ def check_device_name(device: str) -> None:
     UsageError
         If there is no such kind of device.
     """
-    if device.partition(":")[0] not in DEVICES:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
         msg = f"there is no device '{device}'; choose from {', '.join(DEVICES)}"
         raise UsageError(msg)
 
 
-def _factory(entry: _Entry, options: Mapping[str, Any]) -> Callable[..., PromptableModel]:
-    """Import what makes a model, and check the names of the options."""
+def _factory(
+    entry: _Entry, options: Mapping[str, Any]
+) -> tuple[Callable[..., PromptableModel], dict[str, Any]]:
+    """Import what makes a model, and check the names and types of the options."""
     module, _, attribute = entry.factory.partition(":")
     if entry.card.kind == "foundation":
         require("torch", purpose=f"model '{entry.card.name}'")
@@ -200,7 +206,24 @@ def _factory(entry: _Entry, options: Mapping[str, Any]) -> Callable[..., Prompta
         listed = ", ".join(f"'{option}'" for option in known) or "none"
         msg = f"model '{entry.card.name}' has no option '{unknown[0]}'; its options: {listed}"
         raise UsageError(msg)
-    return factory
+    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    checked = {
+        option: _checked(entry.card.name, option, value, hints[option])
+        for option, value in options.items()
+    }
+    return factory, checked
+
+
+def _checked(model: str, option: str, value: Any, hint: Any) -> Any:
+    """Return the value of an option as its type; text from a command line may be a number."""
+    try:
+        if isinstance(value, bool) and hint in (int, float):  # pydantic would take it for 1
+            raise TypeError
+        return TypeAdapter(hint).validate_python(value)
+    except (TypeError, ValidationError) as error:
+        wanted = getattr(hint, "__name__", None) or str(hint)
+        msg = f"option '{option}' of model '{model}' must be of type {wanted}, not {value!r}"
+        raise UsageError(msg) from error
 
 
 def _foundation_names() -> tuple[str, ...]:

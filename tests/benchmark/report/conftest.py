@@ -52,10 +52,15 @@ def result(structure="tumour", dice=0.8, **changes):
     return StructureResult(**(values | changes))
 
 
-def record(case="p1", model="a", dice=0.8, *, protocol="box-one", cohort="made", seed=0, **changes):
+def record(
+    case="p1", model="a", dice=0.8, *, protocol="box-one", cohort="made", seed=0, label=None,
+    **changes,
+):  # fmt: skip
     """One finished unit with a tumour."""
     values = {
-        "key": UnitKey(cohort=cohort, case=case, model=model, protocol=protocol, seed=seed),
+        "key": UnitKey(
+            cohort=cohort, case=case, model=model, label=label, protocol=protocol, seed=seed
+        ),
         "fingerprint": MARK,
         "status": "ok",
         "structures": (result(dice=dice),),

@@ -1,6 +1,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from napari_lungfm.benchmark.previews import Preview
+from napari_lungfm.benchmark.report import write_report
 from napari_lungfm.benchmark.report.montage import montage
 from napari_lungfm.benchmark.report.overlays import (
     apply_window,
     case_overlay,
     choose_cases,
+    choose_windows,
     encode_png,
     outline,
     overlays,
@@ -168,7 +172,41 @@ def test_no_preview_no_overlay_and_a_lost_mask_is_told(make_run, make_record):
     assert set(overlay.masks) == {("a", "box-one")}
     assert "b under box-one" in overlay.problems[0]
     run.preview_file("made", "p1").unlink()
-    assert case_overlay(run, "made", "p1", records, budget=10**7) is None
+    overlay = case_overlay(run, "made", "p1", records, budget=10**7)
+    assert overlay.slices == ()
+    assert "missing or damaged" in overlay.problems[0]
+    assert montage([overlay], looks([("a", "box-one")])) is None
+
+
+def test_windows_suit_what_there_is():
+    lung = np.array([[[-850, 40]]], dtype=np.int16)
+    assert choose_windows(lung) == ("lung", "mediastinal")
+    # Published with HU limited to -160 to 240: a lung window would show grey on grey.
+    limited = np.clip(lung, -160, 240)
+    assert choose_windows(limited) == ("soft tissue", "narrow")
+    spans = [np.ptp(apply_window(limited[0], name).astype(int)) for name in ("lung", "soft tissue")]
+    assert spans == [34, 128]
+    assert apply_window(np.array([[-75, 50, 175]]), "narrow").tolist() == [[0, 128, 255]]
+
+
+def test_cases_without_lung_are_shown_in_soft_tissue(make_run, make_record):
+    run = make_run([make_record("p1"), make_record("p2")], images=True)
+    file = run.preview_file("made", "p1")
+    preview = Preview.load(file)
+    replace(preview, hu=np.clip(preview.hu, -160, 240)).save(file)
+    one, two = (
+        case_overlay(run, "made", c, run.load()[i : i + 1], budget=10**7)
+        for i, c in enumerate(("p1", "p2"))
+    )
+    assert one.windows == tuple(one.slices[0].images) == ("soft tissue", "narrow")
+    assert two.windows == tuple(two.slices[0].images) == ("lung", "mediastinal")
+    shown = montage([one], looks([("a", "box-one")])).axes[0].images[0].get_array()
+    assert np.array_equal(shown, apply_window(one.hu, "soft tissue"))
+    text = write_report(run).html.read_text(encoding="utf-8")
+    assert "p1, slice" in text
+    assert 'soft tissue window"' in text
+    assert "narrow (level 50, width 250 HU)" in text
+    assert text.count('<g id="o1-') == len(one.slices) + len(two.slices)
 
 
 # ---------------------------------------------------------------------- for print

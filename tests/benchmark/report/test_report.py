@@ -1,15 +1,20 @@
+import errno
 import math
 import re
+import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from napari_lungfm._core.exceptions import DataError, OutputError
-from napari_lungfm.benchmark.report import figures, html, write_report
+from napari_lungfm.benchmark.report import figures, html, summarise, write_report
 from napari_lungfm.benchmark.report.comparisons import families
+from napari_lungfm.benchmark.report.folder import MARKER
 from napari_lungfm.benchmark.report.scores import case_scores, unit_scores
+from napari_lungfm.benchmark.report.style import BASELINES
 from napari_lungfm.benchmark.store import results_frame
 
 HOSTILE = "<script>alert(1)</script> & \"q\" 'x' $m$"
@@ -190,9 +195,10 @@ def test_a_report_that_fails_leaves_the_old_one(make_run, make_record, monkeypat
 
 
 def test_a_new_report_replaces_the_old_one_whole(make_run, make_record):
+    both = make_run([make_record(), make_record(cohort="real")])
+    stale = write_report(both).folder / "tables" / "real.md"
+    assert stale.is_file()
     run = make_run([make_record()])
-    stale = write_report(run).folder / "tables" / "gone.md"
-    stale.write_text("old")
     files = write_report(run)
     assert not stale.exists()
     assert files.html.is_file()
@@ -211,6 +217,168 @@ def test_a_folder_with_other_files_is_never_replaced(make_run, make_record, tmp_
     file.write_text("x")
     with pytest.raises(OutputError, match="choose another"):
         write_report(run, out=file)
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "figures/fig1.png",  # names alone say nothing: these are a paper's, not a report's
+        "tables/table1.tex",
+        "results.csv",
+        "report.html",
+        ".napari-lungfm-report",
+    ],
+)
+def test_a_folder_that_only_looks_like_a_report_is_kept(make_run, make_record, tmp_path, name):
+    file = tmp_path / "paper" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("precious")
+    with pytest.raises(OutputError, match=name):
+        write_report(make_run([make_record()]), out=tmp_path / "paper")
+    assert contents(tmp_path / "paper") == {name: b"precious"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["paper", "run"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "tables/mine.md", "figures/mine.png", "more/a.csv"])
+def test_files_put_into_a_report_are_not_lost(make_run, make_record, name):
+    run = make_run([make_record()])
+    file = write_report(run).folder / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("precious")
+    before = contents(run.root)
+    with pytest.raises(OutputError, match=name):
+        write_report(run)
+    assert contents(run.root) == before
+
+
+def test_files_that_come_while_a_report_is_written_are_not_lost(make_run, make_record, monkeypatch):
+    run = make_run([make_record()])
+    file = write_report(run).folder / "notes.txt"
+    monkeypatch.setattr(html, "render", lambda page: str(file.write_text("precious")))
+    with pytest.raises(OutputError, match=r"notes\.txt"):
+        write_report(run)
+    assert file.read_text() == "precious"
+
+
+def test_a_report_without_marker_is_known_by_its_page(make_run, make_record):
+    run = make_run([make_record()])
+    folder = write_report(run).folder
+    (folder / MARKER).unlink()
+    (folder / ".DS_Store").write_text("clutter")
+    write_report(run)
+    assert (folder / MARKER).is_file()
+    (folder / MARKER).unlink()
+    deep = folder / "figures" / "raw" / "mine.png"
+    deep.parent.mkdir()
+    deep.write_text("precious")
+    with pytest.raises(OutputError, match=r"raw/mine\.png"):
+        write_report(run)
+
+
+def test_links_are_not_followed(make_run, make_record, tmp_path):
+    run = make_run([make_record()])
+    folder = write_report(run).folder
+    (tmp_path / "mine").mkdir()
+    shutil.move(folder / "tables" / "made.md", tmp_path / "mine" / "made.md")
+    shutil.rmtree(folder / "tables")
+    (folder / "tables").symlink_to(tmp_path / "mine", target_is_directory=True)
+    with pytest.raises(OutputError, match="tables"):
+        write_report(run)
+    assert (tmp_path / "mine" / "made.md").is_file()
+
+
+@pytest.mark.parametrize("limit", [10, 6000, 100_000])
+def test_a_write_that_fails_is_one_line_and_leaves_the_old_report(make_run, make_record, limit):
+    resource = pytest.importorskip("resource")
+    run = make_run([make_record()])
+    write_report(run)
+    before = contents(run.root)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Like a full disk: the write itself fails, and the error names no file.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*report") as caught:
+            write_report(run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert contents(run.root) == before
+    assert not [p for p in run.root.iterdir() if p.name.startswith(".")]
+
+
+def test_a_full_disk_is_named(make_run, make_record, monkeypatch):
+    def fail(page):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(html, "render", fail)
+    with pytest.raises(OutputError, match="the disk is full"):
+        write_report(make_run([make_record()]))
+
+
+def test_a_swap_that_fails_puts_the_old_report_back(make_run, make_record, monkeypatch):
+    run = make_run([make_record()])
+    write_report(run)
+    before = contents(run.root)
+    rename = Path.rename
+
+    def fail(self, target):
+        if self.name.endswith(".tmp"):
+            raise PermissionError(errno.EACCES, "no", str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OutputError, match="permission denied"):
+        write_report(run)
+    assert contents(run.root) == before
+    assert not [p for p in run.root.iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut off", "altered"])
+def test_a_damaged_preview_does_not_stop_the_report(make_run, make_record, damage):
+    run = make_run([make_record("p1"), make_record("p2")], images=True)
+    file = run.preview_file("made", "p1")
+    data = file.read_bytes()
+    if damage == "lost":
+        file.unlink()
+    else:
+        half = len(data) // 2
+        file.write_bytes(data[:half] + (b"" if damage == "cut off" else b"xx" + data[half + 2 :]))
+    page = page_of(write_report(run))
+    assert page.text.count("no overlays: the preview of the case is missing or damaged") == 1
+    assert page.tags.count("image") > 0
+    assert page.open == []
+
+
+def test_failures_are_counted_in_cases_everywhere(make_run, make_record):
+    records = [
+        make_record(f"p{i}", "a", 0.8 if i else 0.0, seed=seed, status="ok" if i else "failed")
+        for i in range(3)
+        for seed in range(4)
+    ]
+    files = write_report(make_run(records))
+    table = re.search(r'id="main1">.*?</table>', files.html.read_text("utf-8"), re.DOTALL)[0]
+    counts = re.findall(r"<td data-v=.(\d+).[^>]*>(\d+)</td>", table)
+    assert counts[-3:] == [("3", "3"), ("1", "1"), ("0", "0")]
+    summary = pd.read_csv(files.summary_csv).iloc[0]
+    assert (summary["n_failed"], summary["n_failed_units"]) == (1, 4)
+
+
+def test_labelled_baselines_are_drawn_as_baselines(make_run, make_record):
+    keys = [("prompt-ellipse", "Ellipse"), ("m", "Model")]
+    records = [make_record(f"p{i}", model, label=label) for i in (1, 2) for model, label in keys]
+    run = make_run(records, images=True)
+    summary = summarise(records)
+    rows = figures.row_looks(summary)
+    assert rows["Ellipse", "box-one"].baseline
+    assert rows["Ellipse", "box-one"].colour == BASELINES["prompt-ellipse"]
+    assert not rows["Model", "box-one"].baseline
+    text = write_report(run).html.read_text(encoding="utf-8")
+    assert re.search(r'aria-pressed="true" data-r="1"', text)  # the model is shown first ...
+    assert re.search(r'aria-pressed="false" data-r="0"', text)  # ... the baseline on a click
 
 
 def test_report_works_in_another_place(make_run, make_record, tmp_path):

@@ -1,16 +1,19 @@
 import math
-from io import StringIO
+from dataclasses import fields
+from io import BytesIO, StringIO, TextIOWrapper
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_lungfm._core.exceptions import DataError
 from napari_lungfm.benchmark.report import print_table, summarise
 from napari_lungfm.benchmark.report.columns import BY_KEY, interval, marks, number, p_value
 from napari_lungfm.benchmark.report.scores import unit_scores
+from napari_lungfm.evaluation.scoring import AVERAGED_FIELDS, StructureScores, aggregate_scores
 from napari_lungfm.evaluation.statistics import bootstrap_mean
+from napari_lungfm.geometry import Structure
 
 HIGHER, LOWER, NEITHER = BY_KEY["dice"], BY_KEY["hd95_mm"], BY_KEY["n_prompts"]
 
@@ -88,14 +91,94 @@ def test_lungs_and_average_follow_the_published_definition(make_record, make_res
     assert list(summary["structure"]) == ["left lung", "right lung", "tumour", "lungs", "avg"]
 
 
-def test_one_lung_is_the_mean_of_itself_and_average_needs_both(make_record, make_result):
-    alone = make_record("p1", structures=(make_result("left lung", 0.9),))
-    undefined = make_record(
-        "p2", structures=(make_result("left lung", 0.8), make_result("tumour", None))
+def test_lungs_need_both_lungs_and_average_a_tumour_too(make_record, make_result):
+    left, right = make_result("left lung", 0.9), make_result("right lung", 0.8)
+    units = unit_scores(
+        [
+            make_record("p1", structures=(left, make_result("tumour", 0.5))),
+            make_record("p2", structures=(left, right)),
+            make_record("p3", structures=(left, right, make_result("tumour", None))),
+        ]
     )
-    units = unit_scores([alone, undefined])
-    assert units.loc[units["structure"] == "lungs", "dice"].tolist() == [0.9, 0.8]
-    assert units.loc[units["structure"] == "avg", "dice"].isna().tolist() == [True]
+    lungs, average = (units[units["structure"] == name] for name in ("lungs", "avg"))
+    assert lungs["case"].tolist() == ["p2", "p3"]
+    assert lungs["dice"].tolist() == pytest.approx([0.85, 0.85])
+    assert average["case"].tolist() == ["p3"]
+    assert average["dice"].isna().all()
+
+
+def test_to_miss_a_lung_never_improves_the_joint_distance(make_record, make_result):
+    parts = [make_result(n, 0.8, hd95_mm=2.0) for n in ("left lung", "right lung", "tumour")]
+    missed = [make_result("left lung", 0.0, hd95_mm=None), *parts[1:]]
+    summary = summarise([make_record("p1", structures=parts), make_record("p2", structures=missed)])
+    for name in ("lungs", "avg"):
+        row = row_of(summary, structure=name)
+        assert (row["hd95_mm"], row["hd95_mm_n"], row["dice_n"]) == (2.0, 1, 2)
+    units = unit_scores([make_record("p2", structures=missed)])
+    joint = units.loc[units["structure"].isin(["lungs", "avg"]), "hd95_mm"]
+    assert joint.isna().tolist() == [True, True]
+
+
+def score_of(values):
+    """A `StructureScores` from the record of a structure."""
+    known = {name: getattr(values, name) for name in AVERAGED_FIELDS}
+    blank = {f.name: 0 for f in fields(StructureScores)} | {"slice_dice": {}}
+    return StructureScores(**blank | {k: math.nan if v is None else v for k, v in known.items()})
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=3, max_size=3))
+def test_joint_structures_are_those_of_the_scoring(make_record, make_result, dice):
+    names = ("left lung", "right lung", "tumour")
+    parts = [make_result(name, d) for name, d in zip(names, dice, strict=True)]
+    expected = aggregate_scores(
+        {Structure.from_title(part.structure): score_of(part) for part in parts}
+    )
+    units = unit_scores([make_record(structures=tuple(parts))]).set_index("structure")
+    for name, values in expected.items():
+        for score, value in values.items():
+            assert units.loc[name, score] == pytest.approx(value, nan_ok=True)
+
+
+def test_a_case_is_undefined_where_one_of_its_seeds_is(make_record, make_result):
+    found, missed = make_result(dice=0.8, hd95_mm=2.0), make_result(dice=0.0, hd95_mm=None)
+    records = [
+        make_record("p1", structures=(found,), seed=0),
+        make_record("p1", structures=(missed,), seed=1),
+        make_record("p2", structures=(make_result(dice=0.6, hd95_mm=4.0),)),
+    ]
+    row = summarise(records).iloc[0]
+    assert row["dice"] == pytest.approx((0.4 + 0.6) / 2)
+    assert (row["hd95_mm"], row["hd95_mm_n"], row["n"]) == (4.0, 1, 2)
+
+
+def test_failed_counts_cases_not_units(make_record):
+    records = [
+        make_record(f"p{i}", "a", 0.0 if i else 0.8, seed=seed, status="failed" if i else "ok")
+        for i in range(3)
+        for seed in range(2)
+    ]
+    row = summarise(records).iloc[0]
+    assert (row["n"], row["n_failed"], row["n_failed_units"], row["n_units"]) == (3, 2, 4, 6)
+
+
+def test_skill_knows_the_baseline_by_its_model(make_record):
+    records = [
+        make_record("p1", "prompt-ellipse", 0.1, label="ellipse, wide"),
+        make_record("p1", "prompt-ellipse", 0.5),
+        make_record("p2", "prompt-ellipse", 0.1, label="ellipse, wide"),
+        make_record("p1", "x", 0.9, label="prompt-ellipse of mine"),
+        make_record("p1", "a", 0.75),
+        make_record("p2", "a", 0.75),
+        make_record("p1", "prompt-ellipse", 0.8, cohort="real", label="only"),
+        make_record("p1", "a", 0.9, cohort="real"),
+    ]
+    summary = summarise(records)
+    one = row_of(summary, method="a", cohort="made")
+    assert (one["skill"], one["skill_n"]) == (pytest.approx(0.5), 1)  # never two baselines mixed
+    assert row_of(summary, method="a", cohort="real")["skill"] == pytest.approx(0.5)
+    assert row_of(summary, label="only")["model"] == "prompt-ellipse"
+    assert len(summary) == 6
 
 
 def test_undefined_scores_are_left_out_and_counted(make_record):
@@ -244,3 +327,42 @@ def test_terminal_table_shows_names_literally_and_all_rows(make_record):
     assert "[red]model[/red]" in text
     assert "0.850 [" in text
     assert "1 (1 failed)" in text
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+@pytest.mark.parametrize("width", [50, 200])
+def test_terminal_table_fits_narrow_encodings(make_record, encoding, width):
+    from rich.console import Console
+
+    records = [
+        make_record(f"p{i}", model, value, label=label)
+        for i in (1, 2)
+        for model, label, value in (
+            ("prompt-ellipse", None, 0.9),
+            ("m", "\u03b1 \u2192", 0.8 + 0.05 * i),
+            ("n", "\u03b2", None),
+        )
+    ]
+    stream = TextIOWrapper(BytesIO(), encoding=encoding)
+    console = Console(width=width, file=stream, force_terminal=True)
+    console.print(print_table(summarise(records), ascii_only=True))
+    stream.flush()
+    text = stream.buffer.getvalue().decode("ascii")
+    if width == 200:
+        assert "-0.250" in text  # skill of the first: (0.875 - 0.9) / (1 - 0.9)
+        assert "HD95 mm (-)" in text
+        assert "\\u03b1 (" not in text
+        assert "\\u03b1" in text
+        assert "\\u03b2" in text
+    assert "..." not in text
+
+
+def test_terminal_table_keeps_its_signs_elsewhere(make_record):
+    from rich.console import Console
+
+    records = [make_record("p1", "prompt-ellipse", 0.9), make_record("p1", "a", 0.8)]
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(print_table(summarise(records)))
+    text = console.export_text()
+    assert "\u22121.000" in text
+    assert "HD95 mm \u2193" in text

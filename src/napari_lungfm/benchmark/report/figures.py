@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from napari_lungfm.benchmark.records import Record, StructureResult
 from napari_lungfm.benchmark.report.canvas import INK, legend, panels, plain_log
-from napari_lungfm.benchmark.report.style import BASELINES, Look, looks
+from napari_lungfm.benchmark.report.style import Look, looks
 
 Rows = dict[tuple[str, str], Look]
 #: Bins of the position along the structure, from its first slice (0) to its last (1).
@@ -23,7 +23,8 @@ _MANY_ENTRIES = 15
 def row_looks(summary: pd.DataFrame) -> Rows:
     """Give every (method, protocol) of a run its look, the same in all figures."""
     pairs = summary[["method", "protocol"]].drop_duplicates()
-    return looks([(str(m), str(p)) for m, p in pairs.itertuples(index=False)])
+    models = dict(zip(summary["method"], summary["model"], strict=True))
+    return looks([(str(m), str(p)) for m, p in pairs.itertuples(index=False)], models)
 
 
 def dice_by_method(cases: pd.DataFrame, summary: pd.DataFrame, rows: Rows) -> Figure:
@@ -67,7 +68,7 @@ def _strip(
     summary: pd.DataFrame,
     look: Look,
 ) -> None:
-    dice = cases.loc[_is_row(cases, row), "dice"].dropna().to_numpy(dtype=float)
+    dice = cases.loc[is_row(cases, row), "dice"].dropna().to_numpy(dtype=float)
     # Dots spread by their rank, not by chance: the figure is the same every time.
     spread = (np.arange(len(dice)) * 0.618034 % 1 - 0.5) * 0.5
     many = len(dice) > _MANY_POINTS
@@ -81,7 +82,7 @@ def _strip(
         markeredgewidth=0,
         rasterized=many,
     )
-    values = summary.loc[_is_row(summary, row)].iloc[0]
+    values = summary.loc[is_row(summary, row)].iloc[0]
     axis.plot([values["dice_low"], values["dice_high"]], [y, y], color=INK, linewidth=1.6)
     axis.plot(values["dice"], y, "D", color=look.colour, markeredgecolor=INK, markersize=5.5)
 
@@ -99,8 +100,8 @@ def dice_by_volume(cases: pd.DataFrame, rows: Rows) -> Figure | None:
     figure, axes = panels(protocols, labels, width=10.6, height=2.6, most=3)
     many = len(cases) > _MANY_POINTS
     for axis, protocol in zip(axes, protocols, strict=True):
-        for row in _rows_of(rows, protocol, cases):
-            own = cases[_is_row(cases, row)]
+        for row in rows_of(rows, protocol, cases):
+            own = cases[is_row(cases, row)]
             look = rows[row]
             axis.plot(
                 own["reference_volume_ml"].to_numpy(dtype=float),
@@ -115,7 +116,7 @@ def dice_by_volume(cases: pd.DataFrame, rows: Rows) -> Figure | None:
             )
         axis.set_ylim(-0.03, 1.03)
         plain_log(axis)
-    legend(figure, list(_method_entries(rows, cases).items()))
+    legend(figure, list(method_entries(rows, cases).items()))
     return figure
 
 
@@ -171,8 +172,8 @@ def dice_along_axis(profile: pd.DataFrame, rows: Rows) -> Figure:
     labels = ("Slice of the reference", "Slice Dice")
     figure, axes = panels(protocols, labels, width=10.6, height=2.6, most=3)
     for axis, protocol in zip(axes, protocols, strict=True):
-        for row in _rows_of(rows, protocol, profile):
-            own = profile[_is_row(profile, row)].sort_values("bin")
+        for row in rows_of(rows, protocol, profile):
+            own = profile[is_row(profile, row)].sort_values("bin")
             look = rows[row]
             axis.plot(
                 own["bin"].to_numpy(dtype=float) / (POSITION_BINS - 1),
@@ -184,7 +185,7 @@ def dice_along_axis(profile: pd.DataFrame, rows: Rows) -> Figure:
             )
         axis.set_ylim(-0.03, 1.03)
         axis.set_xticks([0, 0.5, 1], ["first", "middle", "last"])
-    legend(figure, list(_method_entries(rows, profile).items()))
+    legend(figure, list(method_entries(rows, profile).items()))
     return figure
 
 
@@ -217,23 +218,25 @@ def cost(summary: pd.DataFrame, parameters: dict[str, float], rows: Rows) -> Fig
     if len(entries) > _MANY_ENTRIES:
         # Colour stands for the method and the mark for the protocol.
         marks = {p: Look(INK, "", look.marker) for (_, p), look in rows.items()}
-        entries = [*_method_entries(rows, known).items(), *marks.items()]
+        entries = [*method_entries(rows, known).items(), *marks.items()]
     legend(figure, entries, columns=3)
     return figure
 
 
-def _is_row(frame: pd.DataFrame, row: tuple[str, str]) -> "pd.Series[bool]":
+def is_row(frame: pd.DataFrame, row: tuple[str, str]) -> "pd.Series[bool]":
+    """Say which lines of a frame belong to a (method, protocol)."""
     return (frame["method"] == row[0]) & (frame["protocol"] == row[1])
 
 
-def _rows_of(rows: Rows, protocol: str, frame: pd.DataFrame) -> list[tuple[str, str]]:
+def rows_of(rows: Rows, protocol: str, frame: pd.DataFrame) -> list[tuple[str, str]]:
     """Rows of a panel, baselines first so that models are drawn over them."""
     there = set(zip(frame["method"], frame["protocol"], strict=True))
     own = [row for row in rows if row[1] == protocol and row in there]
-    return sorted(own, key=lambda row: row[0] not in BASELINES)
+    return sorted(own, key=lambda row: not rows[row].baseline)
 
 
-def _method_entries(rows: Rows, frame: pd.DataFrame) -> dict[str, Look]:
+def method_entries(rows: Rows, frame: pd.DataFrame) -> dict[str, Look]:
+    """Return the legend: every method of a frame once, in its colour."""
     there = set(frame["method"])
     entries: dict[str, Look] = {}
     for (method, _), look in rows.items():

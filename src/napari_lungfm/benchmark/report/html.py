@@ -12,11 +12,12 @@ from markupsafe import Markup
 
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm.benchmark.records import Record
+from napari_lungfm.benchmark.report import corrections
 from napari_lungfm.benchmark.report.canvas import inline_svg
 from napari_lungfm.benchmark.report.columns import COLUMNS, DASH, number, p_value
 from napari_lungfm.benchmark.report.comparisons import LEVEL, Family
 from napari_lungfm.benchmark.report.header import CohortNote, Header
-from napari_lungfm.benchmark.report.overlays import CaseOverlay
+from napari_lungfm.benchmark.report.overlays import WINDOWS, CaseOverlay
 from napari_lungfm.benchmark.report.scores import in_order
 from napari_lungfm.benchmark.report.style import BASELINES, REFERENCE_COLOUR, Look
 from napari_lungfm.benchmark.report.tables import main_rows, paper_rows
@@ -29,13 +30,14 @@ MOST_PAIRS = 120
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure on the page: its file stem, SVG, cohort, title and caption."""
+    """A figure on the page: prefix of its ids, SVG, cohort, title, caption and kind."""
 
     name: str
     svg: str
     cohort: str
     title: str
     caption: str
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Page:
     records: Sequence[Record]
     looks: Rows
     config_text: str
+    effort: pd.DataFrame
 
 
 def render(page: Page) -> str:
@@ -93,19 +96,23 @@ def _number_or_dash(value: Any, digits: int) -> str:
 
 def _cohort(page: Page, note: CohortNote) -> dict[str, Any]:
     name = note.name
+    overlays = [overlay for overlay in page.overlays if overlay.cohort == name]
+    plots = [
+        {"plot": plot, "kind": plot.kind, "svg": Markup(inline_svg(plot.svg, plot.name))}
+        for plot in page.plots
+        if plot.cohort == name
+    ]
+    windows = dict.fromkeys(w for overlay in overlays for w in overlay.windows if overlay.slices)
     return {
         "note": note,
         "main": main_rows(page.summary, name),
         "joint": paper_rows(page.summary, name),
         "families": [_family(f) for f in page.families if f.cohort == name],
-        "plots": [
-            {"plot": plot, "svg": Markup(inline_svg(plot.svg, plot.name))}
-            for plot in page.plots
-            if plot.cohort == name
-        ],
-        "overlays": [
-            _overlay(overlay, page) for overlay in page.overlays if overlay.cohort == name
-        ],
+        "plots": [plot for plot in plots if plot["kind"] != "corrections"],
+        "corrections": [plot for plot in plots if plot["kind"] == "corrections"],
+        "effort": corrections.effort_rows(page.effort, name),
+        "overlays": [_overlay(overlay, page) for overlay in overlays],
+        "windows": [(window, *WINDOWS[window]) for window in windows],
         "costs": _costs(page.costs, name, page.looks),
     }
 
@@ -134,7 +141,7 @@ def _overlay(overlay: CaseOverlay, page: Page) -> dict[str, Any]:
         for m, p, d in units[["method", "protocol", "dice"]].itertuples(index=False)
     }
     protocols: dict[str, list[dict[str, Any]]] = {}
-    shown = _shown_first(list(dice))
+    shown = _shown_first(list(dice), page.looks)
     for i, row in enumerate(page.looks):
         if row in dice:
             entry = {"index": i, "method": row[0], "dice": dice[row], "shown": row in shown}
@@ -152,12 +159,12 @@ def _overlay(overlay: CaseOverlay, page: Page) -> dict[str, Any]:
     }
 
 
-def _shown_first(rows: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+def _shown_first(rows: Sequence[tuple[str, str]], looks: Rows) -> set[tuple[str, str]]:
     """Rows that are visible before anybody clicks: up to four models of the first protocol."""
     if not rows:
         return set()
     first = [row for row in rows if row[1] == rows[0][1]]
-    models = [row for row in first if row[0] not in BASELINES] or first
+    models = [row for row in first if not looks[row].baseline] or first
     return set(models[:4])
 
 

@@ -18,12 +18,12 @@ def montage(overlays: Sequence[CaseOverlay], looks: dict[tuple[str, str], Look])
     """Draw cases as rows and the CT, the reference and the methods as columns.
 
     The methods are those of the first prompt protocol that has masks; the reference is drawn
-    thin beside every method. The window is that of the lung.
+    thin beside every method. Each case has the first of its windows.
 
     Parameters
     ----------
     overlays
-        Cases of one cohort.
+        Cases of one cohort; those without slices are left out.
     looks
         Colours of the methods, in the order of the plan.
 
@@ -37,7 +37,7 @@ def montage(overlays: Sequence[CaseOverlay], looks: dict[tuple[str, str], Look])
     columns = [row for row in rows if row[1] == rows[0][1]][:MOST_METHODS]
     if not columns:
         return None
-    shown = _spread(overlays)
+    shown = _spread([overlay for overlay in overlays if overlay.slices])
     size = (1.55 * (len(columns) + 2), 1.62 * len(shown) + 0.35)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(shown), len(columns) + 2, squeeze=False)
@@ -65,7 +65,7 @@ def _spread(overlays: Sequence[CaseOverlay]) -> list[CaseOverlay]:
 def _show_slice(axis: Axes, overlay: CaseOverlay) -> None:
     height, width = overlay.spacing
     axis.imshow(
-        apply_window(overlay.hu, "lung"),
+        apply_window(overlay.hu, overlay.windows[0]),
         cmap="gray",
         vmin=0,
         vmax=255,

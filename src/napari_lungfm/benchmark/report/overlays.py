@@ -12,15 +12,23 @@ from PIL import Image
 from skimage import measure
 
 from napari_lungfm import io
-from napari_lungfm._core.exceptions import LungFMError
+from napari_lungfm._core.exceptions import InputFileError, LungFMError
 from napari_lungfm._core.types import SliceMask
 from napari_lungfm.benchmark.previews import Preview
 from napari_lungfm.benchmark.records import Record
 from napari_lungfm.benchmark.store import RunFolder
 from napari_lungfm.geometry import Structure
 
-#: Window name -> (level, width) in HU: the usual reading windows of the chest.
-WINDOWS = {"lung": (-600, 1500), "mediastinal": (40, 400)}
+#: Window name -> (level, width) in HU: the usual reading windows of the chest; "narrow" is for
+#: lesions in soft tissue, which differ little from what is around them.
+WINDOWS = {
+    "lung": (-600, 1500),
+    "mediastinal": (40, 400),
+    "soft tissue": (40, 400),
+    "narrow": (50, 250),
+}
+#: Below this (HU) there is air or lung; soft tissue and fat are far above.
+_AIR_HU = -400
 #: Images and contours of all cases together may take this many bytes of the page.
 BUDGET = 11_000_000
 
@@ -52,7 +60,8 @@ class CaseOverlay:
 
     ``shape`` (rows, columns) in pixels, ``spacing`` (row, column) in mm. ``masks`` holds the
     largest slice of each method, for the printed figure, ``hu`` and ``reference`` the same of
-    the case. ``problems`` says what could not be shown.
+    the case. ``windows`` are the two of `WINDOWS` that suit the case. ``problems`` says what
+    could not be shown; without a preview there are no slices.
     """
 
     cohort: str
@@ -62,6 +71,7 @@ class CaseOverlay:
     spacing: tuple[float, float]
     slices: tuple[OverlaySlice, ...]
     n_omitted: int
+    windows: tuple[str, str]
     hu: npt.NDArray[np.int16]
     reference: SliceMask
     masks: dict[tuple[str, str], SliceMask] = field(default_factory=dict)
@@ -98,10 +108,19 @@ def choose_cases(dice: Sequence[tuple[str, float]], n: int) -> list[str]:
     return [name for i, (name, _) in enumerate(dice) if i in chosen]
 
 
+def choose_windows(hu: npt.NDArray[np.integer[Any]]) -> tuple[str, str]:
+    """Return the two windows that show a case: those of the chest only where there is lung.
+
+    Lesions elsewhere, and images whose HU were limited to soft tissue (as in some published
+    collections), would be a grey surface in a lung window.
+    """
+    return ("lung", "mediastinal") if (hu < _AIR_HU).any() else ("soft tissue", "narrow")
+
+
 def case_overlay(
     run: RunFolder, cohort: str, case: str, records: Sequence[Record], *, budget: int
-) -> CaseOverlay | None:
-    """Draw one case, or return ``None`` if the run has no preview of it.
+) -> CaseOverlay:
+    """Draw one case; without a readable preview nothing is drawn, and ``problems`` says so.
 
     Parameters
     ----------
@@ -114,15 +133,16 @@ def case_overlay(
     budget
         Bytes that images and contours may take; slices farthest from the largest one go first.
     """
-    file = run.preview_file(cohort, case)
-    if not file.is_file():
-        return None
-    preview = Preview.load(file)
+    try:
+        preview = Preview.load(run.preview_file(cohort, case))
+    except InputFileError:
+        return _without_preview(cohort, case)
     present = set(np.unique(preview.reference).tolist()) - {0}
     label = int(Structure.TUMOUR) if int(Structure.TUMOUR) in present or not present else None
     masks, problems = _read_masks(run, records, preview, label)
     reference = _choose(preview.reference, label)
-    slices = _slices_within(preview, reference, masks, budget)
+    windows = choose_windows(preview.hu)
+    slices = _slices_within(preview, windows, reference, masks, budget)
     middle = preview.slices.index(preview.largest)
     return CaseOverlay(
         cohort,
@@ -132,10 +152,29 @@ def case_overlay(
         (preview.spacing[1], preview.spacing[2]),
         slices,
         len(preview.slices) - len(slices),
+        windows,
         preview.hu[middle],
         reference[middle],
         {row: mask[middle] for row, mask in masks.items()},
         tuple(problems),
+    )
+
+
+def _without_preview(cohort: str, case: str) -> CaseOverlay:
+    problem = "no overlays: the preview of the case is missing or damaged; run again to make it"
+    nothing = np.zeros((0, 0), dtype=np.int16)
+    return CaseOverlay(
+        cohort,
+        case,
+        "",
+        (0, 0),
+        (1.0, 1.0),
+        slices=(),
+        n_omitted=0,
+        windows=choose_windows(nothing),
+        hu=nothing,
+        reference=nothing > 0,
+        problems=(problem,),
     )
 
 
@@ -161,6 +200,7 @@ def _read_masks(
 
 def _slices_within(
     preview: Preview,
+    windows: tuple[str, str],
     reference: npt.NDArray[np.bool_],
     masks: dict[tuple[str, str], npt.NDArray[np.bool_]],
     budget: int,
@@ -174,7 +214,7 @@ def _slices_within(
         one = OverlaySlice(
             preview.slices[i],
             i == middle,
-            {name: encode_png(apply_window(preview.hu[i], name)) for name in WINDOWS},
+            {name: encode_png(apply_window(preview.hu[i], name)) for name in windows},
             outline(reference[i]),
             {row: path for row, mask in masks.items() if (path := outline(mask[i]))},
         )
@@ -230,12 +270,10 @@ def overlays(
     chosen: Sequence[tuple[str, str]],
     tell: Callable[[str], None],
 ) -> list[CaseOverlay]:
-    """Draw the chosen (cohort, case) pairs; cases without a preview are left out."""
+    """Draw the chosen (cohort, case) pairs."""
     found = []
     for number, (cohort, case) in enumerate(chosen, 1):
         tell(f"overlays {number}/{len(chosen)}: {cohort}/{case}")
         own = [r for r in records if (r.key.cohort, r.key.case) == (cohort, case)]
-        overlay = case_overlay(run, cohort, case, own, budget=BUDGET // len(chosen))
-        if overlay is not None:
-            found.append(overlay)
+        found.append(case_overlay(run, cohort, case, own, budget=BUDGET // len(chosen)))
     return found

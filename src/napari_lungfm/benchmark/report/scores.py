@@ -1,6 +1,7 @@
 """From records to tables of scores: per unit, and per case with the seeds averaged."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -11,6 +12,8 @@ TUMOUR, LUNGS, AVERAGE = "tumour", "lungs", "avg"
 _SIDES = ("left lung", "right lung")
 UNIT = ["cohort", "protocol", "method", "case", "seed"]
 ROW = ["cohort", "protocol", "method", "structure"]
+#: What stands behind the title of a method.
+METHOD = ["model", "label", "state"]
 
 #: Scores that may be averaged over structures of different size.
 RATIOS = [
@@ -36,9 +39,9 @@ SCORES = [
 def unit_scores(records: Sequence[Record]) -> pd.DataFrame:
     """Return one row per unit and structure, "lungs" and "avg" included.
 
-    - ``lungs`` is the mean of the left and right lung (of the one that the case has, where it
-      has one), ``avg`` = (2·lungs + tumour)/3, as in the published tables; both only for scores
-      that are ratios or distances.
+    - ``lungs`` is the mean of the left and right lung where the case has both, ``avg`` =
+      (2·lungs + tumour)/3, as in the published tables and in `evaluation.scoring`; both only for
+      scores that are ratios or distances, and undefined where any part is.
     - ``volume_error_ml`` is the absolute volume difference, ``slices_beyond`` the sum of both
       ends.
     - A failed unit without scores (its case could not be read) has a row with undefined scores,
@@ -46,7 +49,7 @@ def unit_scores(records: Sequence[Record]) -> pd.DataFrame:
     """
     frame = results_frame(records)
     if frame.empty:
-        frame = pd.DataFrame(columns=[*UNIT, "model", "state", "status", "error", "structure"])
+        frame = pd.DataFrame(columns=[*UNIT, *METHOD, "status", "error", "structure"])
     lost = [r for r in records if not r.structures]
     if lost:
         rows = [_row_without_scores(record) for record in lost]
@@ -78,42 +81,52 @@ def _with_derived_scores(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _joint_structures(frame: pd.DataFrame) -> list[pd.DataFrame]:
     """Rows of "lungs" and "avg" of the units that have lungs."""
-    sides = frame[frame["structure"].isin(_SIDES)]
-    if sides.empty:
+    if not set(_SIDES) <= set(frame["structure"]):
         return []
-    kept = dict.fromkeys(("model", "state", "status"), "first")
-    means = dict.fromkeys(RATIOS, "mean")
-    lungs = sides.groupby(UNIT, sort=False, as_index=False).agg({**kept, **means})
-    prompts = sides.groupby(UNIT, sort=False, as_index=False)["n_prompts"].sum()
-    lungs = lungs.merge(prompts, on=UNIT).assign(structure=LUNGS)
-    tumour = frame.loc[frame["structure"] == TUMOUR, [*UNIT, *RATIOS, "n_prompts"]]
-    both = lungs.merge(tumour, on=UNIT, suffixes=("", "_tumour"))
-    for name in RATIOS:
-        both[name] = (2 * both[name] + both[f"{name}_tumour"]) / 3
-    both["n_prompts"] += both["n_prompts_tumour"]
-    average = both[lungs.columns].assign(structure=AVERAGE)
+    kept = [*UNIT, *METHOD, "status", *RATIOS, "n_prompts"]
+    left, right, tumour = (
+        frame.loc[frame["structure"] == name, kept] for name in (*_SIDES, TUMOUR)
+    )
+    # Sums, not means that skip undefined parts: to miss a lung must not improve the rest.
+    lungs = _combine(left, right, lambda a, b: (a + b) / 2).assign(structure=LUNGS)
+    average = _combine(lungs, tumour, lambda a, b: (2 * a + b) / 3).assign(structure=AVERAGE)
     return [lungs, average]
+
+
+def _combine(
+    first: pd.DataFrame, second: pd.DataFrame, score: Callable[[Any, Any], Any]
+) -> pd.DataFrame:
+    """Join two structures of the same units; NaN where either score is."""
+    both = first.merge(second, on=UNIT, suffixes=("", "_other"))
+    for name in RATIOS:
+        both[name] = score(both[name], both[f"{name}_other"])
+    both["n_prompts"] += both["n_prompts_other"]
+    return both[first.columns]
 
 
 def case_scores(units: pd.DataFrame) -> pd.DataFrame:
     """Return one row per case, method, protocol and structure: seeds averaged.
 
-    Patients, not repetitions, are what statistics may count. Columns: `ROW`, ``case``, the
-    scores, ``reference_volume_ml``, ``n_units``, ``n_failed`` and ``n_scored`` (units with a
-    record of this structure that holds scores).
+    Patients, not repetitions, are what statistics may count. A score is undefined (NaN) for a
+    case if it is for any of its seeds: a mean over the others would reward the seeds that found
+    nothing. Columns: `ROW`, `METHOD`, ``case``, the scores, ``reference_volume_ml``,
+    ``n_units``, ``n_failed`` and ``n_scored`` (units with a record of this structure that holds
+    scores).
     """
     frame = units.assign(
         failed=(units["status"] == "failed").astype(int),
         scored=(units["dice"].notna() | (units["status"] == "ok")).astype(int),
     )
-    how = dict.fromkeys([*SCORES, "reference_volume_ml"], "mean")
     grouped = frame.groupby([*ROW, "case"], sort=False)
-    result = grouped.agg(how)
+    result = grouped[SCORES].mean()
     result["n_units"] = grouped.size()
+    for name, known in grouped[SCORES].count().items():
+        result[name] = result[name].where(known == result["n_units"])
+    result["reference_volume_ml"] = grouped["reference_volume_ml"].mean()
     result["n_failed"] = grouped["failed"].sum()
     result["n_scored"] = grouped["scored"].sum()
-    result["model"] = grouped["model"].first()
-    result["state"] = grouped["state"].first()
+    for name in METHOD:
+        result[name] = grouped[name].first()
     return result.reset_index()
 
 

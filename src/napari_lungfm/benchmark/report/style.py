@@ -1,6 +1,6 @@
 """Colours, dashes and markers: the same method looks the same everywhere in a report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 #: Okabe & Ito, "Color Universal Design" (2008), without black and yellow (yellow is the
@@ -35,18 +35,26 @@ class Look:
     colour: str
     dash: str
     marker: str
+    baseline: bool = False
 
 
-def looks(rows: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Look]:
-    """Give every (method, protocol) its look: colour by method, dash and marker by protocol."""
-    methods = list(dict.fromkeys(method for method, _ in rows if method not in BASELINES))
+def looks(
+    rows: Sequence[tuple[str, str]], models: Mapping[str, str] | None = None
+) -> dict[tuple[str, str], Look]:
+    """Give every (method, protocol) its look: colour by method, dash and marker by protocol.
+
+    ``models`` says which model is behind a method's title, where that is not the title.
+    """
+    behind = {method: (models or {}).get(method, method) for method, _ in rows}
+    baselines = {name: BASELINES[model] for name, model in behind.items() if model in BASELINES}
+    methods = [name for name in behind if name not in baselines]
     protocols = list(dict.fromkeys(protocol for _, protocol in rows))
-    colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(methods)} | BASELINES
+    colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(methods)} | baselines
     # More methods than colours: the second round gets other dashes.
     rounds = {name: i // len(PALETTE) for i, name in enumerate(methods)}
     result = {}
     for method, protocol in rows:
         i = protocols.index(protocol) + rounds.get(method, 0)
         dash, marker = DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)]
-        result[method, protocol] = Look(colours[method], dash, marker)
+        result[method, protocol] = Look(colours[method], dash, marker, method in baselines)
     return result

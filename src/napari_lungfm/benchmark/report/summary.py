@@ -9,6 +9,7 @@ import pandas as pd
 from napari_lungfm._core.exceptions import DataError
 from napari_lungfm.benchmark.records import Record
 from napari_lungfm.benchmark.report.scores import (
+    METHOD,
     ROW,
     SCORES,
     case_scores,
@@ -30,7 +31,8 @@ _SHOWN_FOR_ALL = {"dice", "iou"}
 def summarise(records: Sequence[Record]) -> pd.DataFrame:
     """Return one row per cohort, prompt protocol, method and structure.
 
-    Seeds of a case are averaged first, so that n counts patients. Rows come in the order of the
+    Seeds of a case are averaged first, so that n counts patients (and a case is undefined where
+    any of its seeds is). Rows come in the order of the
     plan, grouped by cohort and protocol. "lungs" (mean of left and right) and "avg" =
     (2·lungs + tumour)/3 are added where there are lungs.
 
@@ -42,9 +44,10 @@ def summarise(records: Sequence[Record]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``cohort``, ``protocol``, ``method``, ``model``, ``state``, ``structure``; ``n`` (cases
-        with a defined Dice), ``n_cases``, ``n_units``, ``n_failed`` (units), ``n_undefined``
-        (cases where reference and prediction are empty); for each score its mean, ``_low`` and
+        ``cohort``, ``protocol``, ``method``, ``model``, ``label``, ``state``, ``structure``;
+        ``n`` (cases with a defined Dice), ``n_cases``, ``n_units``, ``n_failed`` (cases with a
+        failed unit), ``n_failed_units``, ``n_undefined`` (cases that were scored and have no
+        Dice: reference and prediction are empty); for each score its mean, ``_low`` and
         ``_high`` (95 % BCa interval over patients, NaN for fewer than two; for structures other
         than the main one only of Dice and IoU) and ``_n``;
         ``skill`` and ``skill_n``; ``seconds`` (mean per finished unit).
@@ -71,11 +74,12 @@ def summarise(records: Sequence[Record]) -> pd.DataFrame:
 
 def _summary_row(row: dict[str, Any], group: pd.DataFrame, main: str) -> dict[str, Any]:
     defined = group["dice"].notna()
-    row["model"], row["state"] = group["model"].iloc[0], group["state"].iloc[0]
+    row |= {name: group[name].iloc[0] for name in METHOD}
     row["n"] = int(defined.sum())
     row["n_cases"] = len(group)
     row["n_units"] = int(group["n_units"].sum())
-    row["n_failed"] = int(group["n_failed"].sum())
+    row["n_failed"] = int((group["n_failed"] > 0).sum())
+    row["n_failed_units"] = int(group["n_failed"].sum())
     row["n_undefined"] = int((~defined & (group["n_scored"] > 0)).sum())
     intervals = _WITH_INTERVAL if row["structure"] == main else _SHOWN_FOR_ALL
     for name in SCORES:
@@ -94,7 +98,7 @@ def _summary_row(row: dict[str, Any], group: pd.DataFrame, main: str) -> dict[st
 def _skills(cases: pd.DataFrame) -> pd.DataFrame:
     """Skill of every row over the cases that both it and the baseline were scored on."""
     same = ["cohort", "protocol", "structure", "case"]
-    base = cases.loc[cases["method"] == SKILL_BASELINE, [*same, "dice"]]
+    base = _baseline(cases)[[*same, "dice"]]
     paired = cases[[*ROW, "case", "dice"]].merge(base, on=same, suffixes=("", "_base")).dropna()
     means = paired.groupby(ROW, sort=False, as_index=False).agg(
         dice=("dice", "mean"), base=("dice_base", "mean"), skill_n=("dice", "size")
@@ -102,6 +106,15 @@ def _skills(cases: pd.DataFrame) -> pd.DataFrame:
     means = means[means["base"] < 1]
     means["skill"] = (means["dice"] - means["base"]) / (1 - means["base"])
     return means[[*ROW, "skill", "skill_n"]]
+
+
+def _baseline(cases: pd.DataFrame) -> pd.DataFrame:
+    """Cases of one baseline per cohort and protocol: of several, the one without a label."""
+    group = ["cohort", "protocol"]
+    base = cases[cases["model"] == SKILL_BASELINE]
+    order = base["label"].notna().sort_values(kind="stable").index
+    chosen = base.loc[order, [*group, "method"]].drop_duplicates(group)
+    return base.merge(chosen, on=[*group, "method"])
 
 
 def _seconds(records: Sequence[Record]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from napari_lungfm._core.exceptions import DataError
 from napari_lungfm._core.files import slug
 from napari_lungfm.benchmark.records import Record
-from napari_lungfm.benchmark.report import canvas, figures, html, montage, tables
+from napari_lungfm.benchmark.report import canvas, corrections, figures, html, montage, tables
 from napari_lungfm.benchmark.report.comparisons import Family, families, pairs_frame
 from napari_lungfm.benchmark.report.folder import atomic_folder
 from napari_lungfm.benchmark.report.header import Header, make_header, read_config_text
@@ -22,16 +22,6 @@ from napari_lungfm.benchmark.report.summary import summarise
 from napari_lungfm.benchmark.store import RunFolder, costs_frame, results_frame
 
 Tell = Callable[[str], None]
-_NAMES = (
-    "report.html",
-    "results.csv",
-    "results.parquet",
-    "costs.csv",
-    "summary.csv",
-    "comparisons.csv",
-    "tables",
-    "figures",
-)
 
 
 @dataclass(frozen=True)
@@ -46,8 +36,9 @@ class ReportFiles:
         The page.
     results_csv, results_parquet
         Scores per unit and structure (`benchmark.store.results_frame`).
-    costs_csv, summary_csv, comparisons_csv
-        Costs per unit, means with intervals, pairs of methods.
+    costs_csv, summary_csv, comparisons_csv, corrections_csv
+        Costs per unit, means with intervals, pairs of methods, mean Dice after each interaction
+        (without rows where no protocol has corrections).
     tables
         Markdown and LaTeX tables, two per cohort.
     figures
@@ -61,6 +52,7 @@ class ReportFiles:
     costs_csv: Path
     summary_csv: Path
     comparisons_csv: Path
+    corrections_csv: Path
     tables: tuple[Path, ...]
     figures: tuple[Path, ...]
 
@@ -77,6 +69,8 @@ class _Content:
     structure: str
     looks: figures.Rows
     config_text: str
+    effort: pd.DataFrame
+    curves: pd.DataFrame
 
     def part(self, frame: pd.DataFrame, cohort: str) -> pd.DataFrame:
         """Rows of one cohort and of the main structure."""
@@ -120,7 +114,7 @@ def write_report(
     tell = progress or (lambda line: None)
     target = out if out is not None else run.root / "report"
     content = _collect(run, tell)
-    with atomic_folder(Path(target), frozenset(_NAMES)) as folder:
+    with atomic_folder(Path(target)) as folder:
         tell("tables")
         compared = families(content.cases[content.cases["structure"] == content.structure])
         _write_frames(folder, content, compared)
@@ -143,6 +137,7 @@ def write_report(
             content.records,
             content.looks,
             content.config_text,
+            content.effort,
         )
         (folder / "report.html").write_text(html.render(page), encoding="utf-8", newline="\n")
     return _files(Path(target))
@@ -157,6 +152,7 @@ def _files(folder: Path) -> ReportFiles:
         costs_csv=folder / "costs.csv",
         summary_csv=folder / "summary.csv",
         comparisons_csv=folder / "comparisons.csv",
+        corrections_csv=folder / "corrections.csv",
         tables=tuple(sorted((folder / "tables").iterdir())),
         figures=tuple(sorted((folder / "figures").iterdir())),
     )
@@ -176,15 +172,19 @@ def _collect(run: RunFolder, tell: Tell) -> _Content:
     config_text = read_config_text(run)
     units = unit_scores(records)
     summary = summarise(records)
+    structure = main_structure(units)
+    effort = corrections.case_effort(records, structure)
     return _Content(
         make_header(run, config_text, [key for key, _ in plan], records),
         records,
         units,
         case_scores(units),
         summary,
-        main_structure(units),
+        structure,
         figures.row_looks(summary),
         config_text,
+        effort,
+        corrections.curves(effort),
     )
 
 
@@ -196,6 +196,7 @@ def _write_frames(folder: Path, content: _Content, compared: list[Family]) -> No
     _write_csv(plain(costs_frame(content.records)), folder / "costs.csv")
     _write_csv(content.summary, folder / "summary.csv")
     _write_csv(pairs_frame(compared), folder / "comparisons.csv")
+    _write_csv(content.curves, folder / "corrections.csv")
 
 
 def _write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -241,6 +242,7 @@ def _table_notes(header: Header) -> list[str]:
     notes = [
         "Mean over cases, 95 % BCa bootstrap interval in brackets.",
         "Best values are bold, second-best ones underlined, within a prompt protocol.",
+        "Counts are of cases: with a Dice (n), with a failed unit, with both masks empty.",
     ]
     if header.n_missing:
         notes.append(f"Incomplete: {header.n_missing} of {header.n_planned} units are missing.")
@@ -257,7 +259,8 @@ def _draw_plots(folder: Path, content: _Content) -> list[html.Plot]:
         with canvas.style():
             for name, title, caption, figure in _figures_of(content, profile, note.name):
                 svg = _save_figure(figure, place, f"{slug(note.name)}--{name}")
-                plots.append(html.Plot(f"f{number}-{name}", svg, note.name, title, caption))
+                ids = f"f{number}-{name}"
+                plots.append(html.Plot(ids, svg, note.name, title, caption, name))
     return plots
 
 
@@ -276,6 +279,7 @@ def _figures_of(
         return []
     summary = content.part(content.summary, cohort)
     own_profile = profile[profile["cohort"] == cohort]
+    curve = content.curves[content.curves["cohort"] == cohort]
     parameters = content.part(costs_frame(content.records), cohort)
     counts = parameters.groupby("method")["parameters"].max().astype(float).dropna().to_dict()
     return [
@@ -305,6 +309,13 @@ def _figures_of(
                 "Dice and time",
                 "Mean Dice over mean seconds per case; larger marks have more parameters.",
                 figures.cost(summary, {str(k): float(v) for k, v in counts.items()}, content.looks),
+            ),
+            (
+                "corrections",
+                "Dice after each interaction",
+                "Mean over cases (band: 95 % CI) after the first prompts and after each "
+                "correction. Where nothing was left to correct, the last Dice stands for the rest.",
+                corrections.curve_figure(curve, content.looks) if len(curve) else None,
             ),
         )
         if figure is not None

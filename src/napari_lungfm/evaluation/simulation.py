@@ -1,0 +1,119 @@
+"""A simulated user at a session: prompts, looks, corrects."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_lungfm._core.types import MaskArray
+from napari_lungfm.evaluation.prompt_protocols import PromptProtocol
+from napari_lungfm.geometry import Volume
+from napari_lungfm.inference.session import AnnotationSession
+from napari_lungfm.metrics import count_overlap
+from napari_lungfm.models.prompts import Prompt
+from napari_lungfm.models.protocols import PromptableModel
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """What one look of the user found.
+
+    Parameters
+    ----------
+    n_prompts
+        Prompts given so far.
+    dice
+        Volume Dice against the reference.
+    seconds
+        Time that the model took since the look before.
+    """
+
+    n_prompts: int
+    dice: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """What came of a simulated user's work.
+
+    Parameters
+    ----------
+    mask
+        The structure as the user left it: boolean ``(z, y, x)``.
+    prompts
+        All prompts in the order in which they were given.
+    interactions
+        After the first prompts and after each correction.
+    """
+
+    mask: MaskArray
+    prompts: tuple[Prompt, ...]
+    interactions: tuple[Interaction, ...]
+
+
+def simulate(
+    model: PromptableModel,
+    volume: Volume,
+    reference: MaskArray,
+    protocol: PromptProtocol,
+    rng: np.random.Generator,
+) -> Simulation:
+    """Let a simulated user delineate a structure.
+
+    Nothing of the reference reaches the model but the prompts.
+
+    Parameters
+    ----------
+    model
+        A promptable model.
+    volume
+        The image in HU, axial slices along the first axis.
+    reference
+        The structure: boolean ``(z, y, x)``.
+    protocol
+        How the user prompts.
+    rng
+        Source of chance; see `PromptProtocol.prompts`.
+
+    Raises
+    ------
+    DataError
+        If the reference is empty.
+    LungFMError
+        Whatever the model raises.
+    """
+    session = AnnotationSession(volume, model)
+    label = session.add_object().label
+    prompts = list(protocol.prompts(reference, rng))
+    looks = [_work(session, label, prompts, reference, protocol, given=0)]
+    pixel_mm = (volume.spacing[1], volume.spacing[2])
+    for _ in range(protocol.corrections):
+        seen = session.mask(label)
+        click = protocol.correction(seen, reference, pixel_mm, prompts, rng)
+        if click is None:
+            break
+        prompts.append(click)
+        given = len(prompts) - 1
+        looks.append(_work(session, label, prompts, reference, protocol, given=given))
+    return Simulation(session.mask(label), tuple(prompts), tuple(looks))
+
+
+def _work(
+    session: AnnotationSession,
+    label: int,
+    prompts: list[Prompt],
+    reference: MaskArray,
+    protocol: PromptProtocol,
+    *,
+    given: int,
+) -> Interaction:
+    """Give the prompts after the first ``given`` ones, carry the object on, and look."""
+    started = time.perf_counter()
+    session.add_prompts(label, prompts[given:])
+    if protocol.fill:
+        for _ in session.propagate(label):
+            pass
+    seconds = time.perf_counter() - started
+    dice = count_overlap(session.mask(label), reference).dice
+    return Interaction(len(prompts), dice, seconds)

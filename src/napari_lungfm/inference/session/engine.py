@@ -1,0 +1,201 @@
+"""Do actions in the right order: check, let the model work, write the log, change the state."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from napari_lungfm.geometry import Volume
+from napari_lungfm.inference.propagation import require_axial
+from napari_lungfm.inference.session.errors import SessionError
+from napari_lungfm.inference.session.events import (
+    AddPrompts,
+    Change,
+    Event,
+    Propagate,
+    Redo,
+    RemovePrompt,
+    ReplacePrompt,
+    Undo,
+    event_to_dict,
+)
+from napari_lungfm.inference.session.history import (
+    has_place,
+    last_prompting,
+    settled_slices,
+    start_of_walk,
+)
+from napari_lungfm.inference.session.log import EventLog
+from napari_lungfm.inference.session.results import fingerprint
+from napari_lungfm.inference.session.runner import HistoryRunner, Tracked
+from napari_lungfm.inference.session.state import SessionState
+from napari_lungfm.inference.session.timeline import Timeline
+from napari_lungfm.inference.session.transitions import (
+    Findings,
+    after,
+    check,
+    history_after,
+    object_of,
+    prompts_after,
+)
+from napari_lungfm.inference.trackers import as_tracker
+from napari_lungfm.models.prompts import by_slice
+from napari_lungfm.models.protocols import PromptableModel
+
+
+class SessionEngine:
+    """The moving part of a session; `AnnotationSession` is its face.
+
+    Parameters
+    ----------
+    volume
+        The image.
+    model
+        The model.
+    kept_states, kept_snapshots
+        See `AnnotationSession`.
+    """
+
+    def __init__(
+        self, volume: Volume, model: PromptableModel, *, kept_states: int, kept_snapshots: int
+    ) -> None:
+        require_axial(volume.geometry)
+        self.volume, self.model = volume, model
+        self.geometry = volume.geometry
+        tracker = as_tracker(model.open(volume), volume.geometry)
+        self.runner = HistoryRunner(tracker, volume.geometry, kept_states)
+        self.timeline = Timeline(volume.geometry, kept_snapshots)
+        self.state = SessionState()
+        self.log = EventLog()
+        #: What every line of the log says of the model.
+        self.signature: Mapping[str, Any] = {}
+        self._busy = threading.Lock()
+
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        """Hold the session for one action.
+
+        Raises
+        ------
+        SessionError
+            If another one is going on.
+        """
+        if not self._busy.acquire(blocking=False):
+            msg = "another action of this session is going on; finish or close it first"
+            raise SessionError(msg)
+        try:
+            self.runner.interrupt.clear()
+            yield
+        finally:
+            self._busy.release()
+
+    def do(self, event: Change, findings: Findings | None = None) -> Findings:
+        """Do an action; whatever fails leaves everything as it was.
+
+        Parameters
+        ----------
+        event
+            The action.
+        findings
+            What the model said when it was done before; ``None`` asks the model.
+
+        Returns
+        -------
+        sequence of (int, SliceCrop or None)
+            What the model said.
+
+        Raises
+        ------
+        PromptError, UsageError, InterruptedActionError, OutputError
+            If the action is not allowed, was interrupted, or the log cannot be written.
+        """
+        with self.acting():
+            check(self.state, event, self.geometry)
+            tracked = None
+            if findings is None:
+                findings, tracked = self._ask(event)
+            self.commit(event, findings, tracked)
+        return findings
+
+    def commit(self, event: Change, findings: Findings, tracked: Tracked | None = None) -> None:
+        """Write an action to the log, and then let it count.
+
+        Parameters
+        ----------
+        event
+            The action.
+        findings
+            What the model said.
+        tracked
+            Where the tracker stands after a walk.
+        """
+        state = after(self.state, event, findings, self.geometry)
+        self._write(event, findings)
+        self.timeline.add(event, findings, state)
+        self.state = state
+        if tracked is not None:
+            history = object_of(state, event.label).history
+            if history is not None:
+                self.runner.keep(history, tracked)
+
+    def undo(self) -> None:
+        """Step back by one action."""
+        self._step(Undo(), self.timeline.before, self.timeline.undo)
+
+    def redo(self) -> None:
+        """Step forward by one action."""
+        self._step(Redo(), self.timeline.beyond, self.timeline.redo)
+
+    def _step(
+        self, event: Event, look: Callable[[], SessionState], step: Callable[[], None]
+    ) -> None:
+        with self.acting():
+            state = look()
+            self._write(event, ())
+            step()
+            self.state = state
+
+    def _write(self, event: Event, findings: Findings) -> None:
+        facts = {**event_to_dict(event), **self.signature}
+        if isinstance(event, AddPrompts | RemovePrompt | ReplacePrompt | Propagate):
+            facts["result"] = fingerprint(findings)
+        self.log.append(facts)
+
+    # ------------------------------------------------------------------ the model
+    def _ask(self, event: Change) -> tuple[Findings, Tracked | None]:
+        if isinstance(event, Propagate):
+            return self._walk(event)
+        if isinstance(event, AddPrompts | RemovePrompt | ReplacePrompt):
+            return self._segment(event), None
+        return (), None
+
+    def _segment(self, event: AddPrompts | RemovePrompt | ReplacePrompt) -> Findings:
+        """Segment the prompted slices that an action changes."""
+        obj = object_of(self.state, event.label)
+        prompts = prompts_after(obj, event)
+        # What walks bring after the last prompts has to wait for a propagation.
+        history = last_prompting(history_after(obj, event))
+        new = by_slice(p for _, p in event.prompts) if isinstance(event, AddPrompts) else {}
+        if history is None or not has_place(prompts) or (isinstance(event, AddPrompts) and not new):
+            return ()
+        masks = self.runner.run(history).masks
+        settled = settled_slices(prompts)
+        return tuple(
+            (z, crop)
+            for z, crop in sorted(masks.items())
+            # Lone negative clicks may still wait for a walk; what is shown there stays.
+            if z in new or ((z in settled or crop is not None) and crop != obj.masks.get(z))
+        )
+
+    def _walk(self, event: Propagate) -> tuple[Findings, Tracked | None]:
+        """Repeat a walk with the slices that it had."""
+        history = object_of(self.state, event.label).history
+        if history is None:
+            return (), None
+        history = start_of_walk(history, event)
+        tracked, found = self.runner.run(history), []
+        for latest, z, crop in islice(self.runner.walk(history, event, tracked), event.steps):
+            tracked = latest
+            found.append((z, crop))
+        return tuple(found), tracked

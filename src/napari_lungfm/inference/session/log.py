@@ -1,0 +1,213 @@
+"""The event log: one line of JSON per action, safe on disk before the action counts."""
+
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from napari_lungfm._core.exceptions import LungFMWarning
+from napari_lungfm._core.files import make_folder, output_error
+from napari_lungfm._core.types import PathInput
+from napari_lungfm.inference.session.errors import (
+    SessionError,
+    SessionFileError,
+    SessionMismatchError,
+)
+
+#: Version of the log's format. A program reads the versions up to its own.
+SCHEMA_VERSION = 1
+#: One line of the log.
+Entry: TypeAlias = dict[str, Any]
+
+
+class EventLog:
+    """The lines of a session, in memory and, if it has a path, on disk.
+
+    Parameters
+    ----------
+    entries
+        The lines so far.
+    path
+        Where further lines go; they are appended to what is there.
+    """
+
+    def __init__(self, entries: Sequence[Entry] = (), path: Path | None = None) -> None:
+        self.entries: list[Entry] = list(entries)
+        self.path = path
+
+    @classmethod
+    def create(cls, path: PathInput | None, entries: Sequence[Entry]) -> "EventLog":
+        """Begin a log with these lines, in a new file or in memory.
+
+        Raises
+        ------
+        SessionError
+            If the file exists and is not empty.
+        OutputError
+            If it cannot be written.
+        """
+        if path is None:
+            return cls(entries)
+        target = Path(path)
+        make_folder(target.parent)
+        if target.is_file() and target.stat().st_size:
+            msg = f"'{target}' exists; load it to go on with it, or choose another name"
+            raise SessionError(msg)
+        _append(target, "".join(to_line(entry) for entry in entries))
+        _sync_folder(target.parent)
+        return cls(entries, target)
+
+    @classmethod
+    def resume(cls, path: Path, entries: Sequence[Entry], size: int) -> "EventLog":
+        """Go on with a log after its first ``size`` bytes; an unfinished last line is cut off.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
+        try:
+            if path.stat().st_size > size:
+                os.truncate(path, size)
+        except OSError as error:
+            raise output_error(path, error) from error
+        return cls(entries, path)
+
+    def append(self, facts: Mapping[str, Any]) -> None:
+        """Add a line; it is on disk when this returns.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written; the log is as it was before.
+        """
+        entry = stamped(len(self.entries), facts)
+        if self.path is not None:
+            _append(self.path, to_line(entry))
+        self.entries.append(entry)
+
+    def text(self) -> str:
+        """Return all lines."""
+        return "".join(to_line(entry) for entry in self.entries)
+
+
+def stamped(number: int, facts: Mapping[str, Any]) -> Entry:
+    """Return a line: version, running number, time (UTC), facts."""
+    time = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return {"schema_version": SCHEMA_VERSION, "seq": number, "time": time, **facts}
+
+
+def to_line(entry: Entry) -> str:
+    """Return a line of the log as text, its end included."""
+    return json.dumps(entry, separators=(",", ":"), allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def parse_log(data: bytes, name: str) -> tuple[list[Entry], int]:
+    """Parse the lines of a log.
+
+    A last line that a crash has left unfinished is passed over with a warning: the action that
+    it would have recorded never counted.
+
+    Parameters
+    ----------
+    data
+        The content of the file.
+    name
+        What to call it in messages.
+
+    Returns
+    -------
+    tuple of (list of dict, int)
+        The lines, and the number of bytes that they take.
+
+    Raises
+    ------
+    SessionFileError
+        If it is no log, or damaged before its last line.
+    SessionMismatchError
+        If a newer version of the program wrote it.
+    """
+    lines = data.split(b"\n")
+    entries: list[Entry] = []
+    good = 0
+    for number, line in enumerate(lines[:-1]):
+        entry = _parsed(line)
+        if entry is None and number == len(lines) - 2 and not lines[-1]:
+            break
+        if entry is None:
+            msg = f"line {number + 1} of the log '{name}' is damaged; it cannot be replayed"
+            raise SessionFileError(msg)
+        _check_entry(entry, number, name)
+        entries.append(entry)
+        good += len(line) + 1
+    if not entries or entries[0].get("action") != "open":
+        msg = f"'{name}' is not the log of a session: its first line does not open one"
+        raise SessionFileError(msg)
+    if good < len(data):
+        warnings.warn(
+            f"the last line of the log '{name}' is unfinished and is left out: the action that "
+            "was going on when the program ended is lost",
+            LungFMWarning,
+            stacklevel=2,
+        )
+    return entries, good
+
+
+def _parsed(line: bytes) -> Entry | None:
+    try:
+        value = json.loads(line)
+    except ValueError:  # bad JSON, bad UTF-8
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _check_entry(entry: Entry, number: int, name: str) -> None:
+    version = entry.get("schema_version")
+    if not isinstance(version, int) or isinstance(version, bool):
+        msg = f"line {number + 1} of '{name}' has no schema_version: it is not the log of a session"
+        raise SessionFileError(msg)
+    if version > SCHEMA_VERSION:
+        msg = (
+            f"the log '{name}' has schema version {version}, but this program knows versions up "
+            f"to {SCHEMA_VERSION}; update napari-lungfm"
+        )
+        raise SessionMismatchError(msg)
+    if entry.get("seq") != number:
+        msg = f"line {number + 1} of the log '{name}' is numbered {entry.get('seq')}, not {number}"
+        raise SessionFileError(msg)
+
+
+def _append(path: Path, text: str) -> None:
+    """Append text and wait until it is on disk; on failure leave the file as it was."""
+    # Not a buffered stream: what it could not write it would try again to write when closed.
+    size: int | None = None
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            size = os.lseek(handle, 0, os.SEEK_END)
+            data = memoryview(text.encode())
+            while data:
+                data = data[os.write(handle, data) :]
+            os.fsync(handle)
+        except OSError:
+            if size is not None:
+                os.ftruncate(handle, size)
+            raise
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the name of a new file is on disk, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

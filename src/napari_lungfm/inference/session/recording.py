@@ -1,0 +1,176 @@
+"""Read what was recorded, and do it again."""
+
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import napari_lungfm
+from napari_lungfm._core.exceptions import InputFileError, LungFMWarning, UsageError
+from napari_lungfm._core.types import PathInput
+from napari_lungfm.geometry import Volume
+from napari_lungfm.inference.session.engine import SessionEngine
+from napari_lungfm.inference.session.errors import SessionFileError
+from napari_lungfm.inference.session.events import Redo, Undo, event_from_dict
+from napari_lungfm.inference.session.identity import (
+    check_image,
+    check_model,
+    describe_image,
+    describe_model,
+)
+from napari_lungfm.inference.session.log import Entry, parse_log
+from napari_lungfm.inference.session.saving import read_saved
+from napari_lungfm.inference.session.transitions import Findings
+from napari_lungfm.models.protocols import PromptableModel
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A log, and perhaps the masks that belong to it.
+
+    Parameters
+    ----------
+    entries
+        The lines of the log.
+    findings
+        What the model found in each action, undo and redo left out; ``None`` if not known.
+    log_path
+        The file of the log, if it is one.
+    log_size
+        Bytes of its lines, an unfinished last one left out.
+    """
+
+    entries: list[Entry]
+    findings: Sequence[Findings] | None
+    log_path: Path | None
+    log_size: int
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model."""
+        return str(self.entries[0]["model"]["name"])
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the model was made with."""
+        return dict(self.entries[0]["model"].get("options", {}))
+
+    def check(self, volume: Volume, model: PromptableModel | None) -> None:
+        """Refuse another image, and another model if one is given.
+
+        Raises
+        ------
+        SessionMismatchError
+            If one differs.
+        """
+        if model is not None:
+            check_model(self.entries[0]["model"], model)
+        check_image(self.entries[0]["image"], volume)
+
+
+def opening_facts(
+    volume: Volume, model: PromptableModel, options: Mapping[str, Any], *, with_hash: bool
+) -> dict[str, Any]:
+    """Return what the first line of a log says.
+
+    Parameters
+    ----------
+    volume, model, options
+        What the session is opened with.
+    with_hash
+        Hash the voxels, which takes a moment; needed before the line is written anywhere.
+    """
+    return {
+        "action": "open",
+        "program": napari_lungfm.__version__,
+        "image": describe_image(volume) if with_hash else volume.geometry.to_dict(),
+        "model": describe_model(model, options),
+    }
+
+
+def read_recording(path: PathInput) -> Recording:
+    """Read a log or a saved session.
+
+    Raises
+    ------
+    InputFileError, SessionFileError, SessionMismatchError
+        If it cannot be read; see `parse_log` and `read_saved`.
+    """
+    source = Path(path)
+    findings = None
+    try:
+        if zipfile.is_zipfile(source):
+            data, findings = read_saved(source)
+        else:
+            data = source.read_bytes()
+    except OSError as error:
+        if isinstance(error, InputFileError):
+            raise
+        msg = f"cannot read '{source}': {error.strerror or error}"
+        raise InputFileError(msg) from error
+    entries, size = parse_log(data, str(source))
+    model, image = entries[0].get("model"), entries[0].get("image")
+    if not isinstance(model, dict) or "name" not in model or not isinstance(image, dict):
+        msg = f"line 1 of the log '{source}' names no image and no model"
+        raise SessionFileError(msg)
+    return Recording(entries, findings, None if findings is not None else source, size)
+
+
+def replay(engine: SessionEngine, recording: Recording, *, use_masks: bool) -> tuple[int, ...]:
+    """Do all recorded actions again.
+
+    Parameters
+    ----------
+    engine
+        A session in which nothing was done yet.
+    recording
+        What to do.
+    use_masks
+        Take the recorded masks where there are any, and compare the others with what the log
+        says of them; otherwise ask the model and compare nothing.
+
+    Returns
+    -------
+    tuple of int
+        The lines whose masks came out otherwise than was recorded.
+
+    Raises
+    ------
+    SessionFileError
+        If an action makes no sense where it stands.
+    """
+    findings = iter(recording.findings or ()) if use_masks else iter(())
+    known = use_masks and recording.findings is not None
+    differing: list[int] = []
+    for number, entry in enumerate(recording.entries[1:], start=2):
+        try:
+            _repeat(engine, entry, next(findings, ()) if known and _changes(entry) else None)
+        except UsageError as error:
+            msg = f"line {number} of the log cannot be replayed: {error}"
+            raise SessionFileError(msg) from error
+        if use_masks and entry.get("result") != engine.log.entries[-1].get("result"):
+            differing.append(number)
+    if differing:
+        warnings.warn(
+            f"the masks differ from the recorded ones from line {differing[0]} of the log on "
+            f"({len(differing)} actions): another device, version or option of the model",
+            LungFMWarning,
+            stacklevel=2,
+        )
+    return tuple(differing)
+
+
+def _repeat(engine: SessionEngine, entry: Entry, findings: Findings | None) -> None:
+    match event_from_dict(entry):
+        case Undo():
+            engine.undo()
+        case Redo():
+            engine.redo()
+        case event:
+            engine.do(event, findings)
+
+
+def _changes(entry: Entry) -> bool:
+    return entry.get("action") not in ("undo", "redo")

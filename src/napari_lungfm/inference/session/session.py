@@ -1,0 +1,384 @@
+"""The annotation session: objects, prompts, propagation, undo, a log of everything."""
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from napari_lungfm._core.exceptions import UsageError
+from napari_lungfm._core.types import PathInput, Region, SliceMask
+from napari_lungfm.geometry import LUNG_LABELS, Structure, Volume
+from napari_lungfm.inference.session.engine import SessionEngine
+from napari_lungfm.inference.session.events import (
+    AddObject,
+    AddPrompts,
+    ClearStale,
+    DeleteObject,
+    Direction,
+    LockObject,
+    Propagate,
+    RemovePrompt,
+    RenameObject,
+    ReplacePrompt,
+    own_prompt,
+)
+from napari_lungfm.inference.session.identity import describe_image, signature_of
+from napari_lungfm.inference.session.log import EventLog, stamped
+from napari_lungfm.inference.session.recording import (
+    Recording,
+    opening_facts,
+    read_recording,
+    replay,
+)
+from napari_lungfm.inference.session.results import PromptOutcome, SliceUpdate, outcome_of
+from napari_lungfm.inference.session.saving import write_saved
+from napari_lungfm.inference.session.state import AnnotatedObject, SessionState, changed_region
+from napari_lungfm.inference.session.transitions import check
+from napari_lungfm.inference.session.view import SessionView
+from napari_lungfm.inference.session.walking import LiveWalk
+from napari_lungfm.models.prompts import MaskPrompt, Prompt, Stop
+from napari_lungfm.models.protocols import PromptableModel
+
+
+class AnnotationSession(SessionView):
+    """A volume, a model, and the objects that are being delineated with it.
+
+    Every action is checked, done by the model, written to the log and only then counts; one that
+    fails leaves session and log as they were. Replaying the log gives the same masks.
+
+    All methods may be called from one thread, which may be a worker; `interrupt` from any. One
+    action at a time: while a propagation is under way, others are refused, but reading is not.
+
+    Parameters
+    ----------
+    volume
+        The image in HU, axial slices along the first array axis.
+    model
+        A promptable model.
+    log
+        File for the event log, one that does not exist yet; ``None`` keeps it in memory.
+    options
+        What the model was made with, in values that JSON knows, for the log.
+    kept_states
+        How many states of the model are kept, so that going on from them computes nothing again.
+    kept_snapshots
+        How many states of the objects are kept for undo; older ones are made again when needed,
+        from the masks, without the model.
+
+    Raises
+    ------
+    GeometryError
+        If the slices along the first axis are not axial.
+    SessionError
+        If the log exists.
+    OutputError
+        If the log cannot be written.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        model: PromptableModel,
+        *,
+        log: PathInput | None = None,
+        options: Mapping[str, Any] | None = None,
+        kept_states: int = 16,
+        kept_snapshots: int = 256,
+    ) -> None:
+        if kept_states < 1 or kept_snapshots < 1:
+            msg = "a session needs at least one kept state and one kept snapshot"
+            raise UsageError(msg)
+        super().__init__(
+            SessionEngine(volume, model, kept_states=kept_states, kept_snapshots=kept_snapshots)
+        )
+        self._engine.signature = signature_of(model)
+        facts = opening_facts(volume, model, options or {}, with_hash=log is not None)
+        self._engine.log = EventLog.create(log, [stamped(0, facts)])
+
+    # ------------------------------------------------------------------ objects
+    def add_object(self, label: int | None = None, name: str | None = None) -> AnnotatedObject:
+        """Add an object.
+
+        Parameters
+        ----------
+        label
+            Its value in the label map, 1 to 255; by default that of tumours, or the next free.
+        name
+            Its name; by default that of the structure with this label.
+
+        Raises
+        ------
+        UsageError
+            If the label is taken or out of range, or the name is empty.
+        """
+        if label is None:
+            label = next(i for i in range(int(Structure.TUMOUR), 257) if i not in self.objects)
+        title = name if name is not None else LUNG_LABELS.get(label, f"object {label}")
+        self._engine.do(AddObject(label, title))
+        return self.get(label)
+
+    def rename_object(self, label: int, name: str) -> None:
+        """Give an object another name."""
+        self._engine.do(RenameObject(label, name))
+
+    def lock(self, label: int) -> Region | None:
+        """Finish an object: nothing changes it, and no other object takes its voxels.
+
+        Returns
+        -------
+        Region or None
+            Where the label map may differ from before.
+        """
+        return self._changing(lambda: self._engine.do(LockObject(label, locked=True)))
+
+    def unlock(self, label: int) -> Region | None:
+        """Open a finished object again."""
+        return self._changing(lambda: self._engine.do(LockObject(label, locked=False)))
+
+    def delete_object(self, label: int) -> Region | None:
+        """Delete an open object, its prompts and its masks."""
+        return self._changing(lambda: self._engine.do(DeleteObject(label)))
+
+    def clear_stale(self, label: int) -> Region | None:
+        """Clear the slices of an object that are out of date."""
+        return self._changing(lambda: self._engine.do(ClearStale(label)))
+
+    # ------------------------------------------------------------------ prompts
+    def add_prompt(self, label: int, prompt: Prompt) -> PromptOutcome:
+        """Give an object a prompt and segment its slice; see `add_prompts`."""
+        return self.add_prompts(label, [prompt])
+
+    def add_prompts(self, label: int, prompts: Sequence[Prompt]) -> PromptOutcome:
+        """Give an object several prompts in one action, and segment their slices.
+
+        Slices that were found by propagation are out of date then; they stay visible until the
+        object is propagated again. Nothing of the object is left beyond a stop.
+
+        Raises
+        ------
+        PromptError
+            If a prompt cannot be used, see `check_prompts`; or if a stop lies between prompted
+            slices.
+        SessionError
+            If there is no such object, or it is locked.
+        """
+        first = self.state.next_prompt
+        numbered = tuple(enumerate((own_prompt(prompt) for prompt in prompts), start=first))
+        before = self.state
+        findings = self._engine.do(AddPrompts(label, numbered))
+        touched = {prompt.z for _, prompt in numbered if not isinstance(prompt, Stop)}
+        numbers = tuple(number for number, _ in numbered)
+        return self._outcome(before, label, numbers, {*touched, *dict(findings)})
+
+    def edit_slice(self, label: int, z: int, mask: SliceMask) -> PromptOutcome:
+        """Take a slice as it was drawn by hand: boolean ``(y, x)``; empty for "not here".
+
+        It is kept whatever is propagated, and replaces an earlier edit of the slice.
+
+        Raises
+        ------
+        PromptError, SessionError
+            See `add_prompts`.
+        """
+        prompt = MaskPrompt(z, np.asarray(mask) != 0)
+        for number, old in self.get(label).prompts.items():
+            if isinstance(old, MaskPrompt) and old.z == z:
+                return self.replace_prompt(label, number, prompt)
+        return self.add_prompt(label, prompt)
+
+    def remove_prompt(self, label: int, prompt_id: int) -> PromptOutcome:
+        """Take a prompt back, however long ago it was given.
+
+        What remains is as if it had never been given. Its slice shows what was there before the
+        prompt; propagated slices are out of date. An object without a box, positive click or
+        mask is empty.
+
+        Raises
+        ------
+        SessionError
+            If there is no such object or prompt, or the object is locked.
+        InterruptedActionError
+            If `interrupt` was called before it was done.
+        """
+        before = self.state
+        findings = self._engine.do(RemovePrompt(label, prompt_id))
+        return self._outcome(before, label, (), dict(findings))
+
+    def replace_prompt(self, label: int, prompt_id: int, prompt: Prompt) -> PromptOutcome:
+        """Put another prompt in the place of one: as if it had been given instead.
+
+        Raises
+        ------
+        PromptError, SessionError, InterruptedActionError
+            See `add_prompts` and `remove_prompt`.
+        """
+        before, own = self.state, own_prompt(prompt)
+        findings = self._engine.do(ReplacePrompt(label, prompt_id, own))
+        touched = set() if isinstance(own, Stop) else {own.z}
+        slices = {*touched, *dict(findings)}
+        return self._outcome(before, label, (prompt_id,), slices)
+
+    # ------------------------------------------------------------------ propagation
+    def propagate(
+        self,
+        label: int,
+        direction: Direction = "both",
+        *,
+        until: int | None = None,
+        max_extent_mm: float | None = None,
+    ) -> Generator[SliceUpdate, None, None]:
+        """Carry an object from its prompted slices through the others.
+
+        Closing the generator, or `interrupt` from another thread, cancels between two slices:
+        those that were done are kept, the others stay out of date, and the log knows how many
+        they were. If the model fails, the session is as it was before.
+
+        Parameters
+        ----------
+        label
+            The object.
+        direction
+            ``"up"`` to higher slice numbers, ``"down"`` to lower ones, or ``"both"``; slices
+            between prompted ones are filled in any case.
+        until
+            Last slice to visit, with one direction.
+        max_extent_mm
+            How far from the first and last prompted slices, in mm between slice centres, the
+            object may reach; what lies beyond is cleared.
+
+        Yields
+        ------
+        SliceUpdate
+            Each slice as it is found, or found to be empty where something was before.
+
+        Raises
+        ------
+        PromptError
+            If nothing says where the object is.
+        UsageError
+            If the object is locked or a limit makes no sense. Both before anything is computed.
+        """
+        order = Propagate(label, direction, until, max_extent_mm)
+        check(self.state, order, self.geometry)
+        return LiveWalk(self._engine, order).stream()
+
+    def interrupt(self) -> None:
+        """Interrupt the action that is going on, at the next slice; from any thread."""
+        self._engine.runner.interrupt.set()
+
+    # ------------------------------------------------------------------ time
+    def undo(self) -> Region | None:
+        """Undo the last action that counts; any number of times.
+
+        Returns
+        -------
+        Region or None
+            Where the label map may differ from before.
+
+        Raises
+        ------
+        SessionError
+            If there is nothing to undo.
+        """
+        return self._changing(self._engine.undo)
+
+    def redo(self) -> Region | None:
+        """Do again what was undone last; see `undo`."""
+        return self._changing(self._engine.redo)
+
+    # ------------------------------------------------------------------ keeping
+    def save(self, path: PathInput) -> None:
+        """Write log and masks into one file, so that opening it computes nothing.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        entries = self._engine.log.entries
+        if "hash" not in entries[0]["image"]:
+            entries[0] = {**entries[0], "image": describe_image(self.volume)}
+        write_saved(path, self._engine.log.text(), self._engine.timeline.records)
+
+    @classmethod
+    def load(
+        cls,
+        path: PathInput | Recording,
+        volume: Volume,
+        model: PromptableModel,
+        *,
+        log: PathInput | None = None,
+        read_only: bool = False,
+        other_model: bool = False,
+        kept_states: int = 16,
+        kept_snapshots: int = 256,
+    ) -> Self:
+        """Open a log, by doing everything again, or a saved session, without the model.
+
+        Parameters
+        ----------
+        path
+            A log or a saved session, or what `read_recording` made of it.
+        volume
+            The image that it belongs to.
+        model
+            The model that it was made with.
+        log
+            A new file for the log, the old lines included. Without it, and without
+            ``read_only``, an opened log is gone on with in its own file, and the log of a saved
+            session stays in memory.
+        read_only
+            Do not touch the file; what is done from here on stays in memory.
+        other_model
+            Repeat the actions with another model. The masks will be other ones and the log is
+            a new one, so that the opened file is never gone on with.
+        kept_states, kept_snapshots
+            See the class.
+
+        Raises
+        ------
+        SessionMismatchError
+            If it belongs to another image or model, or a newer version wrote it.
+        SessionFileError
+            If it is damaged.
+        InputFileError
+            If it cannot be read.
+
+        Warns
+        -----
+        LungFMWarning
+            If the last line is unfinished, or the masks differ from the recorded ones.
+        """
+        own_file = log is None and not read_only and not other_model
+        recording = path if isinstance(path, Recording) else read_recording(path)
+        recording.check(volume, None if other_model else model)
+        session = cls(
+            volume,
+            model,
+            options=recording.options,
+            kept_states=kept_states,
+            kept_snapshots=kept_snapshots,
+        )
+        engine = session._engine
+        session._differing = replay(engine, recording, use_masks=not other_model)
+        entries = engine.log.entries if other_model else recording.entries
+        entries = [{**entries[0], "image": recording.entries[0]["image"]}, *entries[1:]]
+        if log is not None:
+            engine.log = EventLog.create(log, entries)
+        elif own_file and recording.log_path is not None:
+            engine.log = EventLog.resume(recording.log_path, entries, recording.log_size)
+        else:
+            engine.log = EventLog(entries)
+        return session
+
+    # ------------------------------------------------------------------ helpers
+    def _changing(self, act: Callable[[], object]) -> Region | None:
+        before = self.state
+        act()
+        return changed_region(before, self.state)
+
+    def _outcome(
+        self, before: SessionState, label: int, numbers: tuple[int, ...], slices: Iterable[int]
+    ) -> PromptOutcome:
+        shape = self.geometry.shape[1:]
+        return outcome_of(before, self.state, label, numbers, slices, shape)
