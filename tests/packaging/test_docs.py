@@ -22,3 +22,20 @@ def test_the_documented_configuration_is_valid():
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_placeholder_was_left(page):
+    assert not re.findall(r"DEMO_[A-Z]+|T[O]DO|X{3}", page.read_text())
+
+
+def test_the_readme_names_commands_that_exist():
+    from napari_lungfm.cli.app import app
+
+    known = {command.name for command in app.registered_commands}
+    known |= {group.name for group in app.registered_groups}
+    named = re.findall(
+        r"^napari-lungfm-bench (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    assert named
+    assert set(named) <= known
