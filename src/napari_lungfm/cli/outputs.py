@@ -1,9 +1,14 @@
-"""Refuse outputs that would destroy what a command reads."""
+"""Outputs: what may be written where, and how a mask is described."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from napari_lungfm._core.exceptions import UsageError
+
+if TYPE_CHECKING:
+    from napari_lungfm._core.types import MaskArray
+    from napari_lungfm.geometry import VolumeGeometry
 
 
 def refuse_overwriting(
@@ -39,6 +44,18 @@ def refuse_overwriting(
         if within:
             msg = f"'{output}' lies in the DICOM folder of '{image}'; choose a folder outside it"
             raise UsageError(msg)
+
+
+def describe_mask(inside: "MaskArray", geometry: "VolumeGeometry") -> dict[str, Any]:
+    """Return size and extent of a mask ``(z, y, x)`` as plain values."""
+    voxels = int(inside.sum())
+    slices = [z for z in range(inside.shape[0]) if inside[z].any()]
+    return {
+        "voxels": voxels,
+        "volume_ml": voxels * geometry.voxel_volume_ml,
+        "first_slice": slices[0] if slices else None,
+        "last_slice": slices[-1] if slices else None,
+    }
 
 
 def _is_dicom_file(path: Path) -> bool:

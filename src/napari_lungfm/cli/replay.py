@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_lungfm.cli.console import note, print_json, stderr_console
-from napari_lungfm.cli.outputs import refuse_overwriting
+from napari_lungfm.cli.outputs import describe_mask, refuse_overwriting
 
 if TYPE_CHECKING:
     from napari_lungfm.inference import AnnotationSession
@@ -81,18 +81,7 @@ def _objects(session: "AnnotationSession") -> list[dict[str, Any]]:
     array = session.label_map().array
     rows = []
     for each in session.objects.values():
-        inside = array == each.label
-        slices = [int(z) for z in range(inside.shape[0]) if inside[z].any()]
-        voxels = int(inside.sum())
-        rows.append(
-            {
-                "label": each.label,
-                "name": each.name,
-                "voxels": voxels,
-                "volume_ml": voxels * session.geometry.voxel_volume_ml,
-                "first_slice": slices[0] if slices else None,
-                "last_slice": slices[-1] if slices else None,
-                "stale_slices": sorted(each.stale),
-            }
-        )
+        found = describe_mask(array == each.label, session.geometry)
+        named = {"label": each.label, "name": each.name}
+        rows.append({**named, **found, "stale_slices": sorted(each.stale)})
     return rows

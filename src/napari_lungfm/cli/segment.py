@@ -10,7 +10,7 @@ import typer
 
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm.cli.console import note, print_json, stderr_console
-from napari_lungfm.cli.outputs import refuse_overwriting
+from napari_lungfm.cli.outputs import describe_mask, refuse_overwriting
 
 if TYPE_CHECKING:
     from napari_lungfm.geometry import Volume
@@ -80,28 +80,16 @@ def segment(
         result = session.label_map()
         io.write_label_map(result, out)
     seconds = time.perf_counter() - started
-    inside = result.array == label
-    slices = [int(z) for z in range(result.shape[0]) if inside[z].any()]
-    volume_ml = float(inside.sum()) * result.geometry.voxel_volume_ml
+    found = describe_mask(result.array == label, result.geometry)
     if as_json:
-        print_json(
-            {
-                "out": str(out),
-                "model": model,
-                "voxels": int(inside.sum()),
-                "volume_ml": volume_ml,
-                "first_slice": slices[0] if slices else None,
-                "last_slice": slices[-1] if slices else None,
-                "seconds": seconds,
-                "log": str(log) if log is not None else None,
-            }
-        )
-    if not slices:
+        where = {"out": str(out), "log": None if log is None else str(log)}
+        print_json({**where, "model": model, **found, "seconds": seconds})
+    if found["voxels"] == 0:
         note(f"nothing was found; the empty mask is in {out}")
         return
     note(
-        f"{volume_ml:.2f} mL on slices {slices[0]} to {slices[-1]} in {seconds:.1f} s; "
-        f"the mask is in {out}"
+        f"{found['volume_ml']:.2f} mL on slices {found['first_slice']} to "
+        f"{found['last_slice']} in {seconds:.1f} s; the mask is in {out}"
     )
 
 
