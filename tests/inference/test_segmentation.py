@@ -58,7 +58,7 @@ def test_labels_that_do_not_fit_are_refused(label: int) -> None:
 
 def test_a_sagittal_volume_is_refused() -> None:
     sagittal = reorient(_volume(VolumeGeometry((20, 20, 20))), "LPS")
-    with pytest.raises(GeometryError, match="turn it with"):
+    with pytest.raises(GeometryError, match="write it with axial slices"):
         segment_object(create_model("prompt-box"), sagittal, [BOX])
 
 

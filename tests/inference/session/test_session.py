@@ -538,7 +538,7 @@ def test_a_zoomed_model_starts_anew_where_a_prompt_does_not_fit(
 
 
 def test_a_sagittal_volume_is_refused(volume: Volume, fake_model: Any) -> None:
-    with pytest.raises(GeometryError, match="turn it with"):
+    with pytest.raises(GeometryError, match="write it with axial slices"):
         AnnotationSession(reorient(volume, "LPS"), fake_model())
 
 
