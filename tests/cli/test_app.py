@@ -62,12 +62,14 @@ def test_the_installed_command_and_the_module_are_one():
     assert done.stdout.startswith("napari-lungfm ")
 
 
-def test_doctor_reports_what_there_is(bench):
+def test_doctor_reports_what_there_is(bench, monkeypatch, tmp_path):
+    monkeypatch.setenv("NAPARI_LUNGFM_WEIGHTS", str(tmp_path))
     facts = bench("doctor", "--json").json
     assert facts["versions"]["python"].startswith("3.")
     assert "numpy" in facts["versions"]
     assert facts["devices"]["cpu"]
-    assert {"prompt-ellipse", "classical"} <= set(facts["models"])
+    assert facts["models"]["classical"]["ready"] is True
+    assert facts["models"]["medsam2-ma"]["ready"] is False
     assert all(size > 0 for size in facts["disk_free_gb"].values())
     assert isinstance(facts["opengl"]["works"], bool)
     assert "hardware" in facts

@@ -49,6 +49,7 @@ def examine() -> dict[str, Any]:
         if not is_available(module)
     }
     cards = [model_card(name) for name in model_names()]
+    cards += [model_card(name) for name in _weights_here() if name not in model_names()]
     return {
         "versions": package_versions(),
         "missing": missing,
@@ -56,8 +57,23 @@ def examine() -> dict[str, Any]:
         "devices": _torch_devices() if "torch" not in missing else {"cpu": "without torch"},
         "opengl": _opengl() if "napari" not in missing else {"works": False, "why": "no napari"},
         "disk_free_gb": _disk_free(),
-        "models": {card.name: {"kind": card.kind, "summary": card.summary} for card in cards},
+        "models": {
+            card.name: {
+                "kind": card.kind,
+                "summary": card.summary,
+                "ready": card.kind != "foundation" or card.name in _weights_here(),
+            }
+            for card in cards
+        },
     }
+
+
+def _weights_here() -> tuple[str, ...]:
+    """Names of the promptable models whose weights are stored."""
+    from napari_lungfm.models.catalogue import checkpoint_card
+    from napari_lungfm.models.weights import WeightStore
+
+    return tuple(n for n in WeightStore().names() if checkpoint_card(n).family in ("sam", "sam2"))
 
 
 def _torch_devices() -> dict[str, str]:
@@ -139,5 +155,11 @@ def _print(facts: dict[str, Any]) -> None:
     state = f"{opengl['version']}, {opengl['renderer']}" if opengl["works"] else opengl["why"]
     section("OpenGL", {"works" if opengl["works"] else "does not work": state})
     section("disk free", {path: f"{size} GB" for path, size in facts["disk_free_gb"].items()})
-    section("models", {name: card["summary"] for name, card in facts["models"].items()})
+    section(
+        "models",
+        {
+            name: card["summary"] + ("" if card["ready"] else " (weights not here)")
+            for name, card in facts["models"].items()
+        },
+    )
     stdout_console().print(table)
