@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from napari_lungfm import io
+from napari_lungfm import LungFMError, io
 from napari_lungfm._core.exceptions import OutputError, UsageError
 from napari_lungfm.benchmark import plan, runner
 from napari_lungfm.benchmark.previews import Preview
@@ -273,3 +273,11 @@ def test_other_code_does_the_units_anew(run, monkeypatch):
     monkeypatch.setattr(plan, "source_hash", lambda: "another")
     _, events = run()
     assert len(_done(events)) == 6
+
+
+def test_missing_weights_are_found_before_anything_is_done(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("NAPARI_LUNGFM_WEIGHTS", str(tmp_path / "weights"))
+    methods = [{"model": "medsam2-ma", "protocols": ["box-one"]}]
+    with pytest.raises(LungFMError, match="models fetch medsam2-ma"):
+        run(methods=methods)
+    assert not (tmp_path / "run").exists()

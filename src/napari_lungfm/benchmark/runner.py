@@ -41,7 +41,7 @@ from napari_lungfm.geometry import (
 )
 from napari_lungfm.models.prompts import to_dict
 from napari_lungfm.models.protocols import PromptableModel
-from napari_lungfm.models.registry import create_model, model_card
+from napari_lungfm.models.registry import check_weights, create_model, model_card
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,13 @@ def run_benchmark(
     ------
     OutputError
         If the folder cannot be written. What was finished before stays.
+    LungFMError
+        If a case's files or a model's weights are not here, before anything is done.
     """
     plan = make_plan(config, base)
     refuse_output_among_inputs(out, plan)
+    for method in config.methods:
+        check_weights(method.model, method.options)
     folder = RunFolder.create(out)
     folder.write_plan(config.to_yaml(), [(u.key, u.fingerprint) for u in plan.units])
     _Runner(plan, folder, _Models(device), listener or (lambda event: None)).run()

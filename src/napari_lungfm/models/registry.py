@@ -20,6 +20,7 @@ from napari_lungfm.models.catalogue import (
     resolve,
 )
 from napari_lungfm.models.protocols import PromptableModel
+from napari_lungfm.models.weights import WeightStore
 
 ModelKind: TypeAlias = Literal["prompt-only", "classical", "foundation"]
 
@@ -128,6 +129,20 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     factory, checked = _factory(entry, options)
     if entry.card.kind != "foundation":
         factory(**dict(entry.fixed), **checked)
+
+
+def check_weights(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a foundation model whose weights are not stored here, without loading them.
+
+    Raises
+    ------
+    UsageError
+        If there is no model of this name.
+    WeightsNotFoundError
+        If its weights are not here; the message says how to get them.
+    """
+    if _entry(name).card.kind == "foundation" and options.get("weights") is None:
+        WeightStore().find(name)
 
 
 def create_model(name: str, *, device: str = "auto", **options: Any) -> PromptableModel:
