@@ -72,7 +72,7 @@ def run_benchmark(
     """Do every unit that has no finished record yet.
 
     Each unit is written as it ends, so an interruption loses at most the unit in flight and the
-    same call goes on from there. A unit whose configuration, case or program version changed is
+    same call goes on from there. A unit whose configuration, case or program code changed is
     done anew; a unit that failed is tried again.
 
     Parameters

@@ -86,7 +86,7 @@ def demo(
 
 def _run(config: "BenchmarkConfig", out: Path, base: Path, device: str) -> "RunFolder":
     from napari_lungfm.benchmark.runner import run_benchmark
-    from napari_lungfm.models.registry import check_device_name
+    from napari_lungfm.models.devices import check_device_name
 
     check_device_name(device)
     with _progress() as listener:

@@ -48,8 +48,8 @@ def examine() -> dict[str, Any]:
         for module, purpose in OPTIONAL.items()
         if not is_available(module)
     }
-    cards = [model_card(name) for name in model_names()]
-    cards += [model_card(name) for name in _weights_here() if name not in model_names()]
+    names, here = model_names(), _weights_here()
+    cards = [model_card(name) for name in (*names, *(n for n in here if n not in names))]
     return {
         "versions": package_versions(),
         "missing": missing,
@@ -61,7 +61,7 @@ def examine() -> dict[str, Any]:
             card.name: {
                 "kind": card.kind,
                 "summary": card.summary,
-                "ready": card.kind != "foundation" or card.name in _weights_here(),
+                "ready": card.kind != "foundation" or card.name in here,
             }
             for card in cards
         },

@@ -8,7 +8,6 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from napari_lungfm import __version__
 from napari_lungfm._core.exceptions import LungFMError
 from napari_lungfm._core.seeding import generator, stable_hash
 from napari_lungfm.datasets.cases import Case, Cohort
@@ -140,9 +139,8 @@ class PhantomCaseSource:
         return float(diameter) if diameter is not None else float("nan")
 
     def fingerprint(self) -> str:
-        """Hash of the specification and of the program version, which decide every voxel."""
-        text = f"{__version__} {self.spec!r}"
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        """Hash of the specification, which decides every voxel for a given program code."""
+        return hashlib.blake2b(repr(self.spec).encode(), digest_size=16).hexdigest()
 
     def inputs(self) -> tuple[Path, ...]:
         """Return nothing: a phantom is read from no file."""

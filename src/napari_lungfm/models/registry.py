@@ -3,7 +3,6 @@
 import difflib
 import importlib
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeAlias, get_type_hints
@@ -19,6 +18,7 @@ from napari_lungfm.models.catalogue import (
     is_ambiguous,
     resolve,
 )
+from napari_lungfm.models.devices import check_device_name
 from napari_lungfm.models.protocols import PromptableModel
 from napari_lungfm.models.weights import WeightStore
 
@@ -62,8 +62,6 @@ _FACTORIES: dict[str, str] = {
     "sam": "napari_lungfm.models.foundation.factory:sam_model",
     "sam2": "napari_lungfm.models.foundation.factory:sam2_model",
 }
-#: Kinds of device that a model can be asked to run on.
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 _ENTRIES = {
     entry.card.name: entry
@@ -190,19 +188,6 @@ def check_device(name: str, device: str) -> None:
     card = model_card(name)
     if device not in ("auto", "cpu") and card.kind in ("prompt-only", "classical"):
         msg = f"model '{name}' runs on the CPU only; leave --device out or give cpu"
-        raise UsageError(msg)
-
-
-def check_device_name(device: str) -> None:
-    """Refuse what is no device at all, whatever model it is for.
-
-    Raises
-    ------
-    UsageError
-        If there is no such kind of device.
-    """
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-        msg = f"there is no device '{device}'; choose from {', '.join(DEVICES)}"
         raise UsageError(msg)
 
 

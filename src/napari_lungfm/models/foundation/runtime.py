@@ -8,10 +8,9 @@ from typing import Literal, TypeAlias, TypeVar
 import torch
 
 from napari_lungfm._core.exceptions import LungFMError, LungFMWarning, UsageError
+from napari_lungfm.models.devices import check_device_name
 
 T = TypeVar("T")
-#: How a device is asked for; ``cuda:1`` and the like are understood too.
-DEVICES = ("auto", "cpu", "cuda", "mps")
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 
@@ -36,10 +35,8 @@ def pick_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    check_device_name(name)
     kind, _, number = name.partition(":")
-    if kind not in DEVICES or (number and not number.isdigit()):
-        msg = f"there is no device '{name}'; choose from {', '.join(DEVICES)}"
-        raise UsageError(msg)
     if kind == "cuda" and torch.cuda.device_count() <= int(number or 0):
         msg = f"the device '{name}' was asked for, but torch sees {torch.cuda.device_count()} CUDA"
         msg += " devices; use --device cpu, or install a CUDA build of torch"
