@@ -6,7 +6,7 @@ import pytest
 
 from napari_lungfm import LungFMError, io
 from napari_lungfm._core.exceptions import OutputError, UsageError
-from napari_lungfm.benchmark import plan, runner
+from napari_lungfm.benchmark import plan, runner, units
 from napari_lungfm.benchmark.previews import Preview
 from napari_lungfm.benchmark.runner import run_benchmark
 from napari_lungfm.benchmark.store import results_frame
@@ -78,7 +78,7 @@ def test_a_finished_run_does_nothing_again(run):
 def test_an_interrupted_run_goes_on_and_ends_the_same(run, monkeypatch):
     whole, _ = run(out="whole")
     calls = []
-    do_unit = runner._do_unit
+    do_unit = runner.do_unit
 
     def interrupted(*arguments):
         calls.append(1)
@@ -86,10 +86,10 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(run, monkeypatch):
             raise KeyboardInterrupt
         return do_unit(*arguments)
 
-    monkeypatch.setattr(runner, "_do_unit", interrupted)
+    monkeypatch.setattr(runner, "do_unit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(out="cut")
-    monkeypatch.setattr(runner, "_do_unit", do_unit)
+    monkeypatch.setattr(runner, "do_unit", do_unit)
     cut, events = run(out="cut")
     assert len(_done(events)) == 4
     assert results_frame(cut.load()).equals(results_frame(whole.load()))
@@ -113,7 +113,7 @@ def test_a_damaged_record_is_done_anew(run):
 
 
 def test_a_failing_model_scores_as_empty_and_is_tried_again(run, monkeypatch):
-    simulate = runner.simulate
+    simulate = units.simulate
 
     def fail_on_large(model, volume, *arguments, **options):
         if model.name == "prompt-box" and (volume.array > -500).sum() > 2000:
@@ -121,7 +121,7 @@ def test_a_failing_model_scores_as_empty_and_is_tried_again(run, monkeypatch):
             raise RuntimeError(msg)
         return simulate(model, volume, *arguments, **options)
 
-    monkeypatch.setattr(runner, "simulate", fail_on_large)
+    monkeypatch.setattr(units, "simulate", fail_on_large)
     folder, events = run()
     (bad,) = [r for r in folder.load() if r.status == "failed"]
     assert (bad.key.case, bad.key.model) == ("large", "prompt-box")
@@ -129,7 +129,7 @@ def test_a_failing_model_scores_as_empty_and_is_tried_again(run, monkeypatch):
     assert bad.structures[0].dice == 0.0
     assert bad.structures[0].hd95_mm is None
     assert events[-1].failed == 1
-    monkeypatch.setattr(runner, "simulate", simulate)
+    monkeypatch.setattr(units, "simulate", simulate)
     folder, events = run()
     assert len(_done(events)) == 1
     assert all(r.status == "ok" for r in folder.load())

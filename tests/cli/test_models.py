@@ -53,7 +53,7 @@ def test_list_shows_every_model_and_what_is_here(bench, unet):
     assert models["lungmask"]["weights"] == ["lungmask:mine"]
     assert models["medsam"]["weights"] == []
     assert models["medsam2-ma"]["commercial"] == "no"
-    assert models["litemedsam"]["runnable"] is False
+    assert models["litemedsam"]["runnable"] is True
     assert models["classical"]["needs_weights"] is False
     table = bench("models", "list")
     assert "lungmask:mine" in table.out

@@ -165,7 +165,7 @@ def test_unknown_names_are_refused_and_the_known_listed(name: str) -> None:
 
 def test_all_listed_names_can_be_parsed() -> None:
     for name in protocol_names():
-        filled = name.replace("<any of these>", "box-one").replace(
+        filled = name.replace("<any of the above>", "box-one").replace(
             "<with propagation>", "point-one"
         )
         for letter in ("-k", "-p", "-n"):

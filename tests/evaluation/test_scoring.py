@@ -16,6 +16,7 @@ from napari_lungfm.evaluation.scoring import (
     aggregate_scores,
     score_label_maps,
     score_structure,
+    score_values,
 )
 from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Structure, VolumeGeometry, reorient
 from napari_lungfm.metrics import count_overlap, count_overlap_per_slice, surface_scores
@@ -151,6 +152,17 @@ def test_structures_are_found_by_name_first():
     assert scores[Structure.LEFT_LUNG].volume_ml == 0  # label 1 is the tumour here
     nameless = LabelMap(reference.array, GRID)
     assert all(s.dice == 1 for s in score_label_maps(nameless, reference).values())
+
+
+def test_values_may_differ_between_the_two():
+    reference = chest()
+    one = LabelMap.from_mask(reference.mask(3), GRID, label=7, name="gtv")
+    scores = score_values(one, reference, {"lesion": (7, 3), "no lung": (None, 1)})
+    assert list(scores) == ["lesion", "no lung"]
+    assert scores["lesion"].dice == 1
+    assert (scores["no lung"].dice, scores["no lung"].volume_ml) == (0, 0)
+    turned = score_values(reorient(one, "IAR"), reference, {"lesion": (7, 3)})
+    assert same(turned["lesion"], scores["lesion"])
 
 
 def test_only_what_was_asked_for_is_scored():

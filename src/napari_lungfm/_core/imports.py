@@ -13,6 +13,7 @@ EXTRA_OF_MODULE = {
     "sam2": "sam",
     "segment_anything": "sam",
     "safetensors": "sam",
+    "timm": "sam",
     "monai": "auto",
     "lungmask": "auto",
     "nnunetv2": "auto",

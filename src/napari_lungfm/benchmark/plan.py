@@ -24,22 +24,35 @@ class Unit:
     options: dict[str, Any]
     source: CaseSource
 
+    @property
+    def model_id(self) -> str:
+        """What units of one model share: its name and options."""
+        return json.dumps([self.key.model, self.options], sort_keys=True, default=str)
+
 
 @dataclass(frozen=True)
 class Plan:
-    """All units of a run, grouped by case in the order in which they are done."""
+    """All units of a run, in the order of the configuration, case by case."""
 
     config: BenchmarkConfig
     cohorts: tuple[Cohort, ...]
     units: tuple[Unit, ...]
 
     def by_case(self) -> list[tuple[CaseSource, list[Unit]]]:
-        """Return the units of each case, so that a case is read once."""
-        groups: dict[tuple[str, str], tuple[CaseSource, list[Unit]]] = {}
+        """Return the units of each case in the order in which they are done.
+
+        A case is read once. The units of a model stand together, so that it is loaded once for
+        a case and encodes each slice once.
+        """
+        groups: dict[tuple[str, str], tuple[CaseSource, dict[str, list[Unit]]]] = {}
         for unit in self.units:
             key = (unit.key.cohort, unit.key.case)
-            groups.setdefault(key, (unit.source, []))[1].append(unit)
-        return list(groups.values())
+            by_model = groups.setdefault(key, (unit.source, {}))[1]
+            by_model.setdefault(unit.model_id, []).append(unit)
+        return [
+            (source, [unit for units in by_model.values() for unit in units])
+            for source, by_model in groups.values()
+        ]
 
 
 def make_plan(config: BenchmarkConfig, base: Path) -> Plan:
@@ -112,7 +125,7 @@ def _needs_radius(config: BenchmarkConfig) -> bool:
     return any(
         model_card(method.model).kind == "prompt-only"
         and "point_radius_mm" not in method.options
-        and any(protocol.startswith("point-") for protocol in method.protocols)
+        and any("point" in protocol for protocol in method.protocols)
         for method in config.methods
     )
 

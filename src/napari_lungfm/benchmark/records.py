@@ -82,8 +82,36 @@ class StructureResult(BaseModel):
     interactions: tuple[InteractionResult, ...] = ()
 
 
+class ZhuResult(BaseModel):
+    """What the validation of Medical SAM 2's code says of one structure.
+
+    Quantities of its own (`evaluation.zhu_validation`), never to be set beside those of
+    `StructureResult`. ``None`` where no slice that was evaluated (or, for ``iou_absent``, none
+    without the structure) can say. ``slices`` has every evaluated slice. Where ``with_logits`` is
+    false the model's mask stood for all thresholds; ``None`` where it was not asked.
+    """
+
+    model_config = _MODEL_CONFIG
+
+    structure: str
+    iou: float | None
+    dice: float | None
+    n_slices: int
+    n_present: int
+    iou_present: float | None
+    dice_present: float | None
+    iou_absent: float | None
+    with_logits: bool | None
+    slices: tuple[SliceScore, ...] = ()
+    prompts: tuple[dict[str, Any], ...] = ()
+
+
 class Cost(BaseModel):
-    """What the unit cost on the machine that ran it."""
+    """What the unit cost on the machine that ran it.
+
+    ``slices_encoded`` of a model with an encoder went through it in this unit, another
+    ``slices_reused`` were there from earlier units of the case, which saved ``saved_seconds``.
+    """
 
     model_config = _MODEL_CONFIG
 
@@ -91,10 +119,21 @@ class Cost(BaseModel):
     peak_rss_mb: float | None
     n_prompts: int
     parameters: int | None
+    slices_encoded: int | None = None
+    slices_reused: int | None = None
+    saved_seconds: float = 0.0
+
+    @property
+    def alone_seconds(self) -> float:
+        """Time of the unit if it had been the only one: measured and saved."""
+        return self.seconds + self.saved_seconds
 
 
 class Record(BaseModel):
-    """One finished or failed unit."""
+    """One finished or failed unit.
+
+    ``structures`` has the scores, ``zhu`` those of a unit under ``zhu-validation``; never both.
+    """
 
     model_config = _MODEL_CONFIG
 
@@ -105,6 +144,7 @@ class Record(BaseModel):
     error: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     structures: tuple[StructureResult, ...]
+    zhu: tuple[ZhuResult, ...] = ()
     case_hash: str
     case_shape: tuple[int, int, int]
     case_spacing_mm: tuple[float, float, float]

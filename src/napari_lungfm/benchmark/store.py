@@ -20,9 +20,9 @@ from pydantic import ValidationError
 from napari_lungfm._core.exceptions import InputFileError
 from napari_lungfm._core.files import make_folder, slug, write_json, write_text
 from napari_lungfm._core.types import PathInput
-from napari_lungfm.benchmark.records import Record, StructureResult, UnitKey
+from napari_lungfm.benchmark.records import Record, StructureResult, UnitKey, ZhuResult
 from napari_lungfm.evaluation.corrections import DICE_TARGETS, effort
-from napari_lungfm.evaluation.prompt_protocols import parse_protocol
+from napari_lungfm.evaluation.prompt_protocols import is_zhu_validation, parse_protocol
 
 PLAN_SCHEMA = 1
 
@@ -178,6 +178,44 @@ def results_frame(records: Iterable[Record]) -> pd.DataFrame:
     return _as_numbers(pd.DataFrame(rows))
 
 
+def zhu_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """Return what units under ``zhu-validation`` scored: one row per unit and structure.
+
+    Apart from `results_frame`, because it is another quantity. A unit that failed has one row
+    without scores, for there is no rule that scores it. Columns: the fields of `UnitKey`,
+    ``method``, ``status``, ``error``, the fields of `ZhuResult` but slices and prompts,
+    ``share_present``, ``empty_iou`` (what an empty prediction scores, ``1 − share_present``) and
+    ``n_prompts``. Empty without such units.
+    """
+    rows = []
+    for record in records:
+        if not is_zhu_validation(record.key.protocol):
+            continue
+        head = {
+            **record.key.model_dump(),
+            "method": record.key.method,
+            "status": record.status,
+            "error": record.error,
+        }
+        for result in record.zhu:
+            share = result.n_present / result.n_slices if result.n_present else None
+            rows.append(
+                {
+                    **head,
+                    **result.model_dump(exclude={"slices", "prompts"}),
+                    "share_present": share,
+                    "empty_iou": None if share is None else 1.0 - share,
+                    "n_prompts": len(result.prompts),
+                }
+            )
+        if not record.zhu:
+            rows.append({**head, "structure": None})
+    results = [name for name in ZhuResult.model_fields if name not in ("slices", "prompts")]
+    columns = [*UnitKey.model_fields, "method", "status", "error", *results]
+    columns += ["share_present", "empty_iou", "n_prompts"]
+    return _as_numbers(pd.DataFrame(rows, columns=columns))
+
+
 def _effort_columns(protocol: str, result: StructureResult) -> dict[str, float | None]:
     """Columns of one structure that tell what corrections bought."""
     names = [f"interactions_to_{target:.2f}" for target in DICE_TARGETS]
@@ -192,13 +230,18 @@ def _effort_columns(protocol: str, result: StructureResult) -> dict[str, float |
 
 
 def costs_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """Return what each unit cost: one row per unit, `Cost` fields, hardware and time."""
+    """Return what each unit cost: one row per unit, `Cost` fields, hardware and time.
+
+    ``seconds`` was measured; ``alone_seconds`` is what the unit would have taken without what
+    earlier units had encoded.
+    """
     rows = [
         {
             **record.key.model_dump(),
             "method": record.key.method,
             "status": record.status,
             **record.cost.model_dump(),
+            "alone_seconds": record.cost.alone_seconds,
             "n_slices": record.case_shape[0],
             "cpu": record.hardware.get("cpu", ""),
             "finished": record.finished,

@@ -35,17 +35,12 @@ def evaluate(
     beyond the lower end are those towards the feet.
     """
     from napari_lungfm import io
-    from napari_lungfm.evaluation.scoring import score_structure
-    from napari_lungfm.geometry import match_geometry, to_axial
+    from napari_lungfm.evaluation.scoring import score_values
 
-    # Axial, so that the lower end is the same end whatever the order of slices in the files.
-    reference = to_axial(io.read_label_map(truth))
-    prediction = match_geometry(io.read_label_map(pred), reference.geometry)
-    scores = {}
-    for name, value_pred, value_truth in _pairs(prediction, reference, label, pred_label):
-        scores[name] = score_structure(
-            prediction.mask(value_pred), reference.mask(value_truth), reference.geometry
-        ).to_dict()
+    reference, prediction = io.read_label_map(truth), io.read_label_map(pred)
+    pairs = _pairs(prediction, reference, label, pred_label)
+    scored = score_values(prediction, reference, pairs)
+    scores = {name: values.to_dict() for name, values in scored.items()}
     if as_json:
         print_json({"pred": str(pred), "truth": str(truth), "scores": scores})
         return
@@ -54,8 +49,8 @@ def evaluate(
 
 def _pairs(
     prediction: "LabelMap", reference: "LabelMap", label: int | None, pred_label: int | None
-) -> list[tuple[str, int, int]]:
-    """Name, value in the prediction and value in the reference of each pair to score."""
+) -> dict[str, tuple[int, int]]:
+    """Name of each pair to score → its value in the prediction and in the reference."""
     here, there = prediction.present(), reference.present()
     if label is not None:
         value = pred_label or label
@@ -64,13 +59,13 @@ def _pairs(
             raise UsageError(msg)
         if here and value not in here:
             note(f"the predicted mask has no {value}, only {list(here)}; see --pred-label")
-        return [(f"label {label}", value, label)]
+        return {f"label {label}": (value, label)}
     if pred_label is not None:
         msg = "--pred-label says how the predicted mask calls --label; give that too"
         raise UsageError(msg)
     if len(here) <= 1 and len(there) <= 1:
-        return [("mask", here[0] if here else 1, there[0] if there else 1)]
-    return [(f"label {v}", v, v) for v in sorted({*here, *there})]
+        return {"mask": (here[0] if here else 1, there[0] if there else 1)}
+    return {f"label {v}": (v, v) for v in sorted({*here, *there})}
 
 
 def _print_table(scores: dict[str, dict[str, object]]) -> None:

@@ -52,13 +52,16 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If one has no equals sign.
+        If one has no equals sign, its value cannot be read, or it is the device.
     """
     options: dict[str, Any] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not key:
             msg = f"the option '{pair}' is not of the form key=value"
+            raise UsageError(msg)
+        if key.strip() == "device":
+            msg = f"the device is no option of a model; give --device {value} instead"
             raise UsageError(msg)
         try:
             options[key.strip()] = yaml.safe_load(value)

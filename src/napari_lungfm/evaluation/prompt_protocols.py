@@ -20,6 +20,10 @@ the object is carried on anew. ``corrections-n`` by itself is ``box-one+correcti
 number of pixels, uniform in [−p, p], and a click by a Gaussian with a standard deviation of p/2
 pixels in either direction, rounded. Both stay within the slice; a box whose sides pass each
 other is the box between them, at least one pixel wide.
+
+``zhu-validation`` (boxes) and ``zhu-validation-points`` (clicks) are no protocols of ours but the
+validation of Medical SAM 2's published code, with prompts and scores of its own that compare with
+nothing else; see `zhu_validation`. They take no modifiers.
 """
 
 import re
@@ -56,6 +60,8 @@ class PromptProtocol:
         How far the hand is off, in pixels; 0 for an exact hand.
     corrections
         How often the user corrects at the most.
+    validation
+        It is the validation of Medical SAM 2's code, which `zhu_validation` does.
     """
 
     name: str
@@ -63,6 +69,7 @@ class PromptProtocol:
     draw: Drawing
     jitter_px: int = 0
     corrections: int = 0
+    validation: bool = False
 
     def prompts(self, reference: MaskArray, rng: np.random.Generator) -> tuple[Prompt, ...]:
         """Return the prompts that this user gives before seeing any prediction.
@@ -79,7 +86,12 @@ class PromptProtocol:
         ------
         DataError
             If the reference is not a volume or has no voxel.
+        UsageError
+            If it is a validation: `zhu_validation.zhu_prompts` has its prompts.
         """
+        if self.validation:
+            msg = f"'{self.name}' is a validation of its own, no user who delineates a structure"
+            raise UsageError(msg)
         if reference.ndim != 3:
             msg = f"a reference is a volume (z, y, x), not an array of shape {reference.shape}"
             raise DataError(msg)
@@ -163,6 +175,9 @@ def parse_protocol(name: str) -> PromptProtocol:
         match = re.fullmatch(rf"(jitter|corrections)-{_WHOLE}", modifier)
         if match is None:
             raise _unknown(name)
+        if protocol.validation:
+            msg = f"'{name}': '{base}' is a published validation and takes no modifiers"
+            raise UsageError(msg)
         number = int(match[2])
         if match[1] == "jitter" and protocol.jitter_px == 0:
             protocol = replace(protocol, jitter_px=number)
@@ -178,14 +193,21 @@ def parse_protocol(name: str) -> PromptProtocol:
 
 def protocol_names() -> tuple[str, ...]:
     """Return the names of the protocols, with k, n and p for positive whole numbers."""
-    modified = ("<with propagation>+corrections-n", "<any of these>+jitter-p")
-    return (*_PROTOCOLS, "box-every-k", "corrections-n", *modified)
+    modified = ("<with propagation>+corrections-n", "<any of the above>+jitter-p")
+    return (*_PROTOCOLS, "box-every-k", "corrections-n", *modified, *_VALIDATIONS)
+
+
+def is_zhu_validation(name: str) -> bool:
+    """Tell whether a protocol's name, of any kind, is that of Medical SAM 2's validation."""
+    return name in _VALIDATIONS
 
 
 def _base_protocol(base: str, name: str) -> PromptProtocol:
     if base in _PROTOCOLS:
         fill, draw = _PROTOCOLS[base]
         return PromptProtocol(base, fill, draw)
+    if base in _VALIDATIONS:
+        return PromptProtocol(base, fill=True, draw=_VALIDATIONS[base], validation=True)
     match = re.fullmatch(rf"box-every-{_WHOLE}", base)
     if match is None:
         raise _unknown(name)
@@ -239,4 +261,9 @@ _PROTOCOLS: dict[str, tuple[bool, Drawing]] = {
     "point-every-slice": (False, _points),
     "box-one": (True, _on_largest(_boxes)),
     "point-one": (True, _on_largest(_points)),
+}
+
+_VALIDATIONS: dict[str, Drawing] = {
+    "zhu-validation": _boxes,
+    "zhu-validation-points": _points,
 }

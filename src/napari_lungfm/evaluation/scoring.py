@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from napari_lungfm.metrics import (
     volume_difference_ml,
     volume_ml,
 )
+
+KeyT = TypeVar("KeyT")
 
 #: Fields of `StructureScores` that can be averaged over structures.
 AVERAGED_FIELDS = (
@@ -162,9 +164,40 @@ def score_label_maps(
 ) -> dict[Structure, StructureScores]:
     """Score all structures of a case on the grid of its reference.
 
-    Both label maps are turned to axial slices first, so that scores per slice mean the same for
-    every file. A structure is found by its name where the label map names any structure, and by
-    its value in `geometry.Structure` otherwise.
+    A structure is found by its name where the label map names any structure, and by its value in
+    `geometry.Structure` otherwise.
+
+    Parameters
+    ----------
+    prediction, reference
+        See `score_values`.
+    structures
+        What to score.
+
+    Raises
+    ------
+    GeometryError
+        If the two label maps do not share their voxels.
+    """
+    pairs = {
+        structure: (
+            None if prediction is None else _value_of(prediction, structure),
+            _value_of(reference, structure),
+        )
+        for structure in structures
+    }
+    return score_values(prediction, reference, pairs)
+
+
+def score_values(
+    prediction: LabelMap | None,
+    reference: LabelMap,
+    pairs: Mapping[KeyT, tuple[int | None, int | None]],
+) -> dict[KeyT, StructureScores]:
+    """Score pairs of label values on the grid of the reference.
+
+    Both label maps are turned to axial slices first, from feet to head, so that scores per slice
+    and ends mean the same for every file.
 
     Parameters
     ----------
@@ -174,8 +207,9 @@ def score_label_maps(
         empty prediction.
     reference
         The truth.
-    structures
-        What to score.
+    pairs
+        Name of each pair → its value in the prediction and in the reference; ``None`` where a
+        label map does not have it.
 
     Raises
     ------
@@ -186,12 +220,12 @@ def score_label_maps(
     found = None if prediction is None else match_geometry(prediction, true.geometry)
     nothing = np.zeros(true.shape, dtype=np.bool_)
     return {
-        structure: score_structure(
-            nothing if found is None else _structure_mask(found, structure),
-            _structure_mask(true, structure),
+        name: score_structure(
+            nothing if found is None or here is None else found.mask(here),
+            nothing if there is None else true.mask(there),
             true.geometry,
         )
-        for structure in structures
+        for name, (here, there) in pairs.items()
     }
 
 
@@ -234,12 +268,11 @@ def _dice_of_slices(per_slice: SliceCounts, first: int) -> dict[int, float]:
     return {first + int(z): float(dice[z]) for z in np.flatnonzero(per_slice.scored)}
 
 
-def _structure_mask(label_map: LabelMap, structure: Structure) -> MaskArray:
+def _value_of(label_map: LabelMap, structure: Structure) -> int | None:
+    """Value of a structure; ``None`` where the label map names others only."""
     named = {_structure_of(name): value for value, name in label_map.labels.items()}
     named.pop(None, None)
-    if named and structure not in named:
-        return np.zeros(label_map.shape, dtype=np.bool_)
-    return label_map.mask(named.get(structure, int(structure)))
+    return named.get(structure) if named else int(structure)
 
 
 def _structure_of(name: str) -> Structure | None:

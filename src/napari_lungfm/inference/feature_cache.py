@@ -126,6 +126,12 @@ class BoundedFeatureCache:
             self._hold(name, found)
             return found
 
+    def __contains__(self, key: FeatureKey) -> bool:
+        """Tell whether there are features of a key; their file, if any, is not read."""
+        name = self._name(key)
+        with self._lock:
+            return name in self._memory or name in self._files
+
     def put(self, key: FeatureKey, features: Features) -> Features:
         """Keep features and return them rounded, on the CPU."""
         name = self._name(key)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 #: How a state dict is laid out, by the model package that reads it.
-Family: TypeAlias = Literal["sam", "sam2", "litemedsam", "lungmask"]
+Family: TypeAlias = Literal["sam", "sam2", "lungmask"]
 #: Whether the publisher allows commercial use of the weights.
 Commercial: TypeAlias = Literal["yes", "no", "unstated"]
 #: Algorithms of published check values.

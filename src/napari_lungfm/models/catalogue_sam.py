@@ -26,6 +26,9 @@ _PUBLIC_LUNG = (
     "not stated which public lung data (NSCLC-Radiomics, MSD Task06, LIDC-IDRI) are among it; "
     "take scores on public lung CT as possibly seen in training"
 )
+_BOXES_ONLY = "clicks are outside its training: the prompt encoder is SAM's own, left as it was"
+#: Names of the models that were trained with boxes and nothing else.
+BOXES_ONLY = frozenset({"medsam", "litemedsam"})
 _SAM_SLICES = Preprocessing(
     window=None,
     window_source="the publisher names none",
@@ -48,7 +51,10 @@ SAM_CARDS = (
             fit="stretch",
             normalisation="min-max",
         ),
-        prompts="one box a slice, its sides moved outwards by up to 20 px of 1024 in training",
+        prompts=(
+            "one box a slice, its sides moved outwards by up to 20 px of 1024 in training; "
+            f"{_BOXES_ONLY}"
+        ),
         parameters=93_735_472,
         licence="Apache-2.0",
         commercial="yes",
@@ -77,9 +83,9 @@ SAM_CARDS = (
     ),
     CheckpointCard(
         name="litemedsam",
-        family="litemedsam",
-        summary="MedSAM distilled into a small TinyViT; a card only, it cannot be run here",
-        configuration=(),
+        family="sam",
+        summary="MedSAM distilled into a small TinyViT; boxes",
+        configuration=("litemedsam",),
         input_size=256,
         preprocessing=Preprocessing(
             window=(-600.0, 1500.0),
@@ -87,18 +93,18 @@ SAM_CARDS = (
             fit="longest-side",
             normalisation="min-max",
         ),
-        prompts="one box a slice",
+        prompts=f"one box a slice; {_BOXES_ONLY}",
         parameters=9_791_300,
         licence="Apache-2.0",
         commercial="yes",
         training_data=f"distilled from MedSAM: {_MEDSAM_DATA}",
         leakage=_PUBLIC_LUNG,
         citation=f"{_MEDSAM_CITATION}; its repository, branch LiteMedSAM",
-        package="",
+        package="timm",
         notes=(
             "its image encoder is a modified TinyViT (1x1 stride-1 patch embedding, third "
-            "downsampling without stride) that no package ships; files are recognised and kept, "
-            "their tensors cannot be compared with a network"
+            "downsampling without stride), built here from timm's; min-max of the slice before "
+            "padding, no mean and deviation"
         ),
         files=(
             PublishedFile(

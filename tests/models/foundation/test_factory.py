@@ -6,8 +6,14 @@ from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm.geometry import Volume, VolumeGeometry
 from napari_lungfm.inference import segment_object
 from napari_lungfm.models.cards import CheckpointCard
-from napari_lungfm.models.catalogue import checkpoint_card
-from napari_lungfm.models.foundation.factory import parse_window, parse_zoom, recommended_window
+from napari_lungfm.models.catalogue import checkpoint_card, checkpoint_names
+from napari_lungfm.models.catalogue_sam import BOXES_ONLY
+from napari_lungfm.models.foundation.factory import (
+    parse_window,
+    parse_zoom,
+    preprocessing_of,
+    recommended_window,
+)
 from napari_lungfm.models.foundation.sam2_build import build_sam2, published_config
 from napari_lungfm.models.foundation.zoom import Zoom
 from napari_lungfm.models.prompts import Box
@@ -39,13 +45,39 @@ def test_the_window_of_the_card_is_the_default():
     assert recommended_window(card) == WINDOWS["lung"]
 
 
+@pytest.mark.parametrize(
+    ("name", "preprocessing"),
+    [
+        ("medsam", "medsam"),
+        ("litemedsam", "litemedsam"),
+        ("sam-vit-b", "sam"),
+        ("medicosam", "sam"),
+    ],
+)
+def test_the_card_decides_how_slices_are_prepared(name, preprocessing):
+    assert preprocessing_of(checkpoint_card(name)) == preprocessing
+
+
+def test_the_cards_of_models_that_know_boxes_only_say_so():
+    for name in checkpoint_names():
+        says = "clicks are outside its training" in checkpoint_card(name).prompts
+        assert says == (name in BOXES_ONLY), name
+
+
 def test_every_promptable_card_is_a_model():
-    for name in ("medsam", "sam-vit-b", "medicosam", "medsam2-ma", "medsam2-zhu", "sam2.1-large"):
+    for name in (
+        "medsam",
+        "litemedsam",
+        "sam-vit-b",
+        "medicosam",
+        "medsam2-ma",
+        "medsam2-zhu",
+        "sam2.1-large",
+    ):
         assert name in model_names()
         assert model_card(name).kind == "foundation"
     assert model_card("medsam2-ma:CTLesion").name == "medsam2-ma:CTLesion"
     assert "lungmask" not in model_names()
-    assert "litemedsam" not in model_names()
 
 
 def test_options_are_checked_before_weights_are_looked_for():

@@ -1,6 +1,7 @@
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm.geometry import Volume
 from napari_lungfm.models.foundation.runtime import OutOfMemoryError, Runtime, pick_device
 from napari_lungfm.models.foundation.sam2_video import Sam2Model
+from napari_lungfm.models.foundation.sam_image import SamImageModel
 from napari_lungfm.models.prompts import Box
 from napari_lungfm.preprocessing.windowing import Window
 
@@ -81,14 +83,69 @@ def test_a_full_gpu_is_left_once_with_a_warning(
     assert (prediction.logits == expected.logits).all()
 
 
-def test_a_full_computer_is_an_error_of_its_own() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried"),
+    ],
+)
+def test_a_full_computer_is_an_error_of_its_own(error: Exception) -> None:
     runtime = Runtime(torch.nn.Identity(), "cpu")
 
     def work() -> None:
-        raise MemoryError
+        raise error
 
     with pytest.raises(OutOfMemoryError, match="too little memory for the model"):
         runtime.run(work)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+    ],
+)
+def test_a_gpu_and_then_a_computer_that_are_full(error: Exception) -> None:
+    """The second failure, on the CPU, is as plain as if it had been the first."""
+    runtime = Runtime(torch.nn.Identity(), "cpu")
+    runtime.device, tried = torch.device("mps"), []
+
+    def work() -> None:
+        tried.append(runtime.device.type)
+        raise error if runtime.device.type == "mps" else MemoryError
+
+    with (
+        pytest.warns(LungFMWarning, match="'mps' ran out of memory"),
+        pytest.raises(OutOfMemoryError, match="too little memory for the model"),
+    ):
+        runtime.run(work)
+    assert tried == ["mps", "cpu"]
+
+
+def test_models_without_memory_leave_a_full_gpu_too(
+    tiny_sam: torch.nn.Module, volume: Volume, window: Window
+) -> None:
+    def make() -> SamImageModel:
+        return SamImageModel(
+            "m", tiny_sam, weight_hash="w", window=window, preprocessing="medsam", device="cpu"
+        )
+
+    prompts = [Box(5, 30, 30, 60, 60)]
+    expected = make().open(volume).predict_slice(5, prompts)
+    model = make()
+    gpu = FullGpu(model.runtime)
+
+    with pytest.warns(LungFMWarning, match="'cuda' ran out of memory; the model goes on"):
+        found = model.open(volume).predict_slice(5, prompts)
+
+    assert gpu.refused == 1
+    assert np.array_equal(found.logits, expected.logits)
 
 
 def test_other_errors_are_not_hidden() -> None:

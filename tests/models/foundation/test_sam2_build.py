@@ -115,6 +115,25 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+def test_building_leaves_the_gpu_alone(
+    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody asks for the CPU because the GPU is full; sam2's constructors would not know."""
+
+    def full(self: torch.Tensor, *where: Any, **named: Any) -> torch.Tensor:
+        if str(where[:1]).find("cuda") >= 0:
+            raise torch.OutOfMemoryError
+        return move(self, *where, **named)
+
+    move = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", full)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    build_sam2(tiny)
+
+    assert torch.cuda.is_available()
+
+
 def test_weights_go_through_a_file(checkpoint: Any, network: torch.nn.Module) -> None:
     stored = torch.load(checkpoint, weights_only=True)["model"]
 

@@ -318,7 +318,7 @@ def test_mask_logits_leave_the_padding_outside() -> None:
     mask = np.ones((50, 100), bool)
     crop = Crop.whole((50, 100))
 
-    logits = mask_logits(Prior(0, mask), crop, (64, 128), 128, expected=False)
+    logits = mask_logits(Prior(0, mask), crop, (16, 32), 32, expected=False)
 
     assert logits.shape == (1, 1, 32, 32)
     np.testing.assert_allclose(logits[0, 0, :16], 10.0, atol=1e-4)

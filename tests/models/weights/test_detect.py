@@ -7,6 +7,7 @@ from napari_lungfm.models.weights.detect import ONLY_IN_21, detect, normalise
 from napari_lungfm.models.weights.errors import WeightsError
 from napari_lungfm.models.weights.reference import (
     check_finite,
+    check_floating,
     check_tensors,
     reference_shapes,
 )
@@ -14,7 +15,9 @@ from napari_lungfm.models.weights.reference import (
 SAM2 = [f"sam2{version}_hiera_{size}" for version in ("", ".1") for size in ("t", "s")]
 
 
-@pytest.mark.parametrize("architecture", [*SAM2, "vit_b", "vit_l", "vit_h", "lungmask-3"])
+@pytest.mark.parametrize(
+    "architecture", [*SAM2, "vit_b", "vit_l", "vit_h", "litemedsam", "lungmask-3"]
+)
 def test_stock_networks_are_recognised(thin, architecture):
     layout = detect(normalise(thin(architecture)))
     assert layout.architecture == architecture
@@ -129,3 +132,12 @@ def test_values_that_are_no_numbers_are_refused(bad):
     with pytest.raises(WeightsError, match=r"1 of 3 tensors \(b\)"):
         check_finite(state)
     check_finite({"a": torch.zeros(3), "n": torch.tensor(3), "h": torch.zeros(2).bfloat16()})
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.int32, torch.complex64, torch.bool])
+def test_weights_that_are_no_floating_point_numbers_are_refused(kind):
+    name = str(kind).removeprefix("torch.")
+    state = {"a": torch.zeros(3), "b": torch.zeros(2, 2, dtype=kind), "n": torch.tensor(3)}
+    with pytest.raises(WeightsError, match=rf"has {name} instead of .* 1 of 3 tensors \(b\)"):
+        check_floating(state)
+    check_floating({"a": torch.zeros(3).half(), "n": torch.tensor(3)})

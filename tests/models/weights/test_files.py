@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import sys
+from fractions import Fraction
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +48,13 @@ def test_pickled_code_never_runs(write, tmp_path, zipped):
     assert not trap.exists()
 
 
+def test_what_is_beside_tensors_is_named(write):
+    """torch says "Unsupported global: GLOBAL fractions.Fraction"."""
+    path = write({**STATE, "args": Fraction(1, 2)})
+    with pytest.raises(WeightsError, match=r"pickled code or objects \('fractions\.Fraction'\)"):
+        read_file(path)
+
+
 def test_a_bare_malicious_pickle_never_runs(tmp_path):
     trap, path = tmp_path / "trap", tmp_path / "evil.pth"
     path.write_bytes(pickle.dumps(Evil(trap)))
@@ -87,7 +95,7 @@ def test_one_changed_byte_in_a_tensor_is_found(write):
     [
         (b"", "is empty"),
         (b"\n<!DOCTYPE html><html>Sign in</html>", "is a web page"),
-        (b"hello, these are no weights at all", "no file of weights"),
+        (b"hello, these are no weights at all", r"no file of weights \(KeyError\)"),
         (b"\x80\x04garbage", "no file of weights"),
     ],
 )

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm.benchmark.records import Record
-from napari_lungfm.benchmark.report import corrections
+from napari_lungfm.benchmark.report import corrections, zhu
 from napari_lungfm.benchmark.report.canvas import inline_svg
 from napari_lungfm.benchmark.report.columns import COLUMNS, DASH, number, p_value
 from napari_lungfm.benchmark.report.comparisons import LEVEL, Family
@@ -57,6 +57,7 @@ class Page:
     looks: Rows
     config_text: str
     effort: pd.DataFrame
+    zhu: pd.DataFrame
 
 
 def render(page: Page) -> str:
@@ -87,6 +88,9 @@ def render(page: Page) -> str:
         seeds=sorted({record.key.seed for record in page.records}),
         dash=DASH,
         most_pairs=MOST_PAIRS,
+        zhu_explanation=zhu.EXPLANATION,
+        zhu_heads=zhu.HEADS,
+        zhu_no_logits=zhu.NO_LOGITS,
     )
 
 
@@ -114,7 +118,15 @@ def _cohort(page: Page, note: CohortNote) -> dict[str, Any]:
         "overlays": [_overlay(overlay, page) for overlay in overlays],
         "windows": [(window, *WINDOWS[window]) for window in windows],
         "costs": _costs(page.costs, name, page.looks),
+        "zhu": zhu.zhu_rows(page.zhu, page.costs, name),
+        "case_notes": _case_notes(page.records, name),
     }
+
+
+def _case_notes(records: Sequence[Record], cohort: str) -> list[tuple[str, tuple[str, ...]]]:
+    """Cases of a cohort whose files were read with a remark."""
+    found = {r.key.case: r.case_notes for r in records if r.key.cohort == cohort and r.case_notes}
+    return list(found.items())
 
 
 def _family(family: Family) -> dict[str, Any]:
@@ -191,14 +203,18 @@ def _costs(costs: pd.DataFrame, cohort: str, looks: Rows) -> list[dict[str, Any]
             continue
         fine = group[group["status"] == "ok"]
         memory = fine["peak_rss_mb"].astype(float)
+        # A unit that found its slices encoded by another one is no faster for it.
+        seconds = fine["alone_seconds"].astype(float)
         rows.append(
             {
                 "method": method,
                 "protocol": protocol,
                 "n": len(fine),
-                "seconds": fine["seconds"].astype(float).mean(),
-                "median": fine["seconds"].astype(float).median(),
-                "slowest": fine["seconds"].astype(float).max(),
+                "seconds": seconds.mean(),
+                "median": seconds.median(),
+                "slowest": seconds.max(),
+                "encoded": (fine["slices_encoded"] + fine["slices_reused"]).astype(float).mean(),
+                "reused": fine["slices_reused"].astype(float).mean(),
                 "memory": memory.max(),
                 "parameters": group["parameters"].astype(float).max(),
                 "prompts": fine["n_prompts"].astype(float).mean(),
@@ -211,12 +227,14 @@ def example_command(records: Sequence[Record]) -> str | None:
     """Return the command that segments one recorded unit again from its prompts.
 
     The unit is the one with the fewest prompts, of a model that sees the image if there is one;
-    ``None`` if none can be written as a command.
+    ``None`` if none can be written as a command. `segment` gives all prompts at once, so that a
+    unit whose user looked and corrected is none that it repeats.
     """
     best: tuple[tuple[bool, int], str] | None = None
     for record in records:
         for result in record.structures:
-            if record.status == "ok" and result.prompts and record.mask_file is not None:
+            corrected = len(result.interactions) > 1
+            if record.status == "ok" and result.prompts and record.mask_file and not corrected:
                 words = _prompt_words(result.prompts)
                 rank = (record.key.model in BASELINES, len(words or ()))
                 if words is not None and (best is None or rank < best[0]):

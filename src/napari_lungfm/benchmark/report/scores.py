@@ -7,6 +7,7 @@ import pandas as pd
 
 from napari_lungfm.benchmark.records import Record
 from napari_lungfm.benchmark.store import results_frame
+from napari_lungfm.evaluation.prompt_protocols import is_zhu_validation
 
 TUMOUR, LUNGS, AVERAGE = "tumour", "lungs", "avg"
 _SIDES = ("left lung", "right lung")
@@ -46,11 +47,12 @@ def unit_scores(records: Sequence[Record]) -> pd.DataFrame:
       ends.
     - A failed unit without scores (its case could not be read) has a row with undefined scores,
       so that it is counted.
+    - Units under ``zhu-validation`` have no scores of this kind and no rows.
     """
     frame = results_frame(records)
     if frame.empty:
         frame = pd.DataFrame(columns=[*UNIT, *METHOD, "status", "error", "structure"])
-    lost = [r for r in records if not r.structures]
+    lost = [r for r in records if not r.structures and not is_zhu_validation(r.key.protocol)]
     if lost:
         rows = [_row_without_scores(record) for record in lost]
         frame = pd.concat([frame, pd.DataFrame(rows)], ignore_index=True)

@@ -50,7 +50,8 @@ def summarise(records: Sequence[Record]) -> pd.DataFrame:
         Dice: reference and prediction are empty); for each score its mean, ``_low`` and
         ``_high`` (95 % BCa interval over patients, NaN for fewer than two; for structures other
         than the main one only of Dice and IoU) and ``_n``;
-        ``skill`` and ``skill_n``; ``seconds`` (mean per finished unit).
+        ``skill`` and ``skill_n``; ``seconds`` (mean per finished unit, as if it had been run
+        alone). Units under ``zhu-validation`` are not in it: they have no such scores.
 
     Raises
     ------
@@ -66,10 +67,18 @@ def summarise(records: Sequence[Record]) -> pd.DataFrame:
         _summary_row(dict(zip(ROW, names, strict=True)), group, main)
         for names, group in cases.groupby(ROW, sort=False)
     ]
+    if not rows:  # nothing but units of another kind
+        return _nothing()
     summary = pd.DataFrame(rows)
     summary = summary.merge(_skills(cases), on=ROW, how="left")
     summary["skill_n"] = summary["skill_n"].fillna(0).astype(int)
     return summary.merge(_seconds(records), on=["cohort", "protocol", "method"], how="left")
+
+
+def _nothing() -> pd.DataFrame:
+    counts = ["n", "n_cases", "n_units", "n_failed", "n_failed_units", "n_undefined"]
+    scores = [f"{name}{end}" for name in SCORES for end in ("", "_n", "_low", "_high")]
+    return pd.DataFrame(columns=[*ROW, *METHOD, *counts, *scores, "skill", "skill_n", "seconds"])
 
 
 def _summary_row(row: dict[str, Any], group: pd.DataFrame, main: str) -> dict[str, Any]:
@@ -120,6 +129,6 @@ def _baseline(cases: pd.DataFrame) -> pd.DataFrame:
 def _seconds(records: Sequence[Record]) -> pd.DataFrame:
     costs = costs_frame(records)
     # A unit that failed early would make its method look fast.
-    costs["seconds"] = costs["seconds"].where(costs["status"] == "ok").astype(float)
+    costs["seconds"] = costs["alone_seconds"].where(costs["status"] == "ok").astype(float)
     keys = ["cohort", "protocol", "method"]
     return pd.DataFrame(costs.groupby(keys, sort=False, as_index=False)["seconds"].mean())

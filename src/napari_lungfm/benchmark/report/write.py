@@ -19,7 +19,9 @@ from napari_lungfm.benchmark.report.header import Header, make_header, read_conf
 from napari_lungfm.benchmark.report.overlays import CaseOverlay, choose_cases, overlays
 from napari_lungfm.benchmark.report.scores import case_scores, main_structure, unit_scores
 from napari_lungfm.benchmark.report.summary import summarise
-from napari_lungfm.benchmark.store import RunFolder, costs_frame, results_frame
+from napari_lungfm.benchmark.report.zhu import zhu_markdown, zhu_rows
+from napari_lungfm.benchmark.store import RunFolder, costs_frame, results_frame, zhu_frame
+from napari_lungfm.evaluation.prompt_protocols import is_zhu_validation
 
 Tell = Callable[[str], None]
 
@@ -39,8 +41,10 @@ class ReportFiles:
     costs_csv, summary_csv, comparisons_csv, corrections_csv
         Costs per unit, means with intervals, pairs of methods, mean Dice after each interaction
         (without rows where no protocol has corrections).
+    zhu_csv
+        Units under ``zhu-validation`` (`benchmark.store.zhu_frame`), which stand nowhere else.
     tables
-        Markdown and LaTeX tables, two per cohort.
+        Markdown and LaTeX tables, two per cohort, and one of its units under ``zhu-validation``.
     figures
         Plots as SVG and PNG.
     """
@@ -53,16 +57,22 @@ class ReportFiles:
     summary_csv: Path
     comparisons_csv: Path
     corrections_csv: Path
+    zhu_csv: Path
     tables: tuple[Path, ...]
     figures: tuple[Path, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class _Content:
-    """What all parts of the report are made from."""
+    """What all parts of the report are made from.
+
+    ``records`` are those of all units; ``own`` leaves those under ``zhu-validation`` out, and
+    everything but ``zhu`` and the costs is made from them.
+    """
 
     header: Header
     records: Sequence[Record]
+    own: Sequence[Record]
     units: pd.DataFrame
     cases: pd.DataFrame
     summary: pd.DataFrame
@@ -71,6 +81,7 @@ class _Content:
     config_text: str
     effort: pd.DataFrame
     curves: pd.DataFrame
+    zhu: pd.DataFrame
 
     def part(self, frame: pd.DataFrame, cohort: str) -> pd.DataFrame:
         """Rows of one cohort and of the main structure."""
@@ -138,6 +149,7 @@ def write_report(
             content.looks,
             content.config_text,
             content.effort,
+            content.zhu,
         )
         (folder / "report.html").write_text(html.render(page), encoding="utf-8", newline="\n")
     return _files(Path(target))
@@ -153,6 +165,7 @@ def _files(folder: Path) -> ReportFiles:
         summary_csv=folder / "summary.csv",
         comparisons_csv=folder / "comparisons.csv",
         corrections_csv=folder / "corrections.csv",
+        zhu_csv=folder / "zhu-validation.csv",
         tables=tuple(sorted((folder / "tables").iterdir())),
         figures=tuple(sorted((folder / "figures").iterdir())),
     )
@@ -170,13 +183,15 @@ def _collect(run: RunFolder, tell: Tell) -> _Content:
         raise DataError(msg)
     tell("statistics")
     config_text = read_config_text(run)
-    units = unit_scores(records)
+    own = [record for record in records if not is_zhu_validation(record.key.protocol)]
+    units = unit_scores(own)
     summary = summarise(records)
     structure = main_structure(units)
-    effort = corrections.case_effort(records, structure)
+    effort = corrections.case_effort(own, structure)
     return _Content(
         make_header(run, config_text, [key for key, _ in plan], records),
         records,
+        own,
         units,
         case_scores(units),
         summary,
@@ -185,18 +200,20 @@ def _collect(run: RunFolder, tell: Tell) -> _Content:
         config_text,
         effort,
         corrections.curves(effort),
+        zhu_frame(records),
     )
 
 
 # ---------------------------------------------------------------------- numbers
 def _write_frames(folder: Path, content: _Content, compared: list[Family]) -> None:
-    results = plain(results_frame(content.records))
+    results = plain(results_frame(content.own))
     _write_csv(results, folder / "results.csv")
     results.to_parquet(folder / "results.parquet", index=False, compression="zstd")
     _write_csv(plain(costs_frame(content.records)), folder / "costs.csv")
     _write_csv(content.summary, folder / "summary.csv")
     _write_csv(pairs_frame(compared), folder / "comparisons.csv")
     _write_csv(content.curves, folder / "corrections.csv")
+    _write_csv(content.zhu, folder / "zhu-validation.csv")
 
 
 def _write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -236,6 +253,10 @@ def _write_tables(folder: Path, content: _Content) -> None:
         for suffix, make in ((".md", tables.markdown), (".tex", tables.latex)):
             path = place / f"{slug(note.name)}{suffix}"
             path.write_text(make(*arguments), encoding="utf-8", newline="\n")
+        rows = zhu_rows(content.zhu, costs_frame(content.records), note.name)
+        if rows:
+            path = place / f"{slug(note.name)}--zhu-validation.md"
+            path.write_text(zhu_markdown(rows, note.name), encoding="utf-8", newline="\n")
 
 
 def _table_notes(header: Header) -> list[str]:
@@ -253,7 +274,7 @@ def _table_notes(header: Header) -> list[str]:
 def _draw_plots(folder: Path, content: _Content) -> list[html.Plot]:
     place = folder / "figures"
     place.mkdir()
-    profile = figures.slice_profile(content.records, content.structure)
+    profile = figures.slice_profile(content.own, content.structure)
     plots = []
     for number, note in enumerate(content.header.cohorts, 1):
         with canvas.style():
@@ -280,7 +301,7 @@ def _figures_of(
     summary = content.part(content.summary, cohort)
     own_profile = profile[profile["cohort"] == cohort]
     curve = content.curves[content.curves["cohort"] == cohort]
-    parameters = content.part(costs_frame(content.records), cohort)
+    parameters = content.part(costs_frame(content.own), cohort)
     counts = parameters.groupby("method")["parameters"].max().astype(float).dropna().to_dict()
     return [
         (name, title, caption, figure)
@@ -342,7 +363,7 @@ def _draw_overlays(
                 f"{first['method']} ({first['protocol']}): best, median, worst and evenly spaced "
                 "ranks between."
             )
-    return overlays(run, content.records, chosen, tell) if chosen else [], " ".join(rules)
+    return overlays(run, content.own, chosen, tell) if chosen else [], " ".join(rules)
 
 
 def _draw_montages(place: Path, content: _Content, drawn: list[CaseOverlay]) -> None:

@@ -100,7 +100,8 @@ class Canvas:
         part = self.hu[region]
         part += alpha * (value - part)
         if self.tissue is not None:
-            self.tissue[region][alpha > 0.5] = tissue
+            painted = self.tissue[region]
+            painted[np.broadcast_to(alpha > 0.5, painted.shape)] = tissue
 
     def field(self, field: Array, value: Paint, tissue: Tissue) -> None:
         """Paint the inside of a lattice field."""

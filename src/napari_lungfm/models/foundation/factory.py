@@ -7,6 +7,8 @@ import torch
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.models.cards import CheckpointCard
+from napari_lungfm.models.catalogue_sam import BOXES_ONLY
+from napari_lungfm.models.foundation.litemedsam_build import build_litemedsam
 from napari_lungfm.models.foundation.runtime import Precision
 from napari_lungfm.models.foundation.sam2_attention import Attention
 from napari_lungfm.models.foundation.sam2_build import build_sam2, published_config
@@ -15,6 +17,7 @@ from napari_lungfm.models.foundation.sam2_video import Sam2Model
 from napari_lungfm.models.foundation.sam_build import build_sam
 from napari_lungfm.models.foundation.sam_carry import Carry
 from napari_lungfm.models.foundation.sam_image import SamImageModel
+from napari_lungfm.models.foundation.sam_preprocess import Preprocessing
 from napari_lungfm.models.foundation.zoom import Zoom
 from napari_lungfm.models.weights.loading import load_weights
 from napari_lungfm.preprocessing.windowing import WINDOWS, Window
@@ -85,7 +88,7 @@ def sam_model(
     carry: Carry = "box",
     zoom: float | bool | None = None,
 ) -> SamImageModel:
-    """Make a model of SAM's build from the catalogue.
+    """Make a model of SAM's build, LiteMedSAM included, from the catalogue.
 
     Parameters
     ----------
@@ -103,21 +106,28 @@ def sam_model(
     """
     seen, crop = None if window is None else parse_window(window), parse_zoom(zoom)
     loaded = load_weights(name, path=weights)
-    network = build_sam()
+    network = build_litemedsam() if loaded.layout.architecture == "litemedsam" else build_sam()
     _fill(network, loaded.tensors)
-    preprocessing = loaded.card.preprocessing
-    own = preprocessing is not None and preprocessing.normalisation == "min-max"
     return SamImageModel(
         name,
         network,
         weight_hash=loaded.sha256,
         window=seen or recommended_window(loaded.card),
-        preprocessing="medsam" if own else "sam",
+        preprocessing=preprocessing_of(loaded.card),
         device=device,
         precision=precision,
         carry=carry,
         zoom=crop,
+        boxes_only=loaded.card.name in BOXES_ONLY,
     )
+
+
+def preprocessing_of(card: CheckpointCard) -> Preprocessing:
+    """Return how a model of SAM's build wants a slice, from what its card says of it."""
+    wanted = card.preprocessing
+    if wanted is None or wanted.normalisation == "mean-std":
+        return "sam"
+    return "medsam" if wanted.fit == "stretch" else "litemedsam"
 
 
 def recommended_window(card: CheckpointCard) -> Window:

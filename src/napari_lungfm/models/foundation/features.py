@@ -59,6 +59,10 @@ class FeatureCache(Protocol):
         """Return what `put` returned for this key, to the last bit, or ``None``."""
         ...
 
+    def __contains__(self, key: FeatureKey) -> bool:
+        """Tell whether there are features of a key, without fetching them."""
+        ...
+
     def put(self, key: FeatureKey, features: Features) -> Features:
         """Keep features and return them as they will come back.
 
@@ -88,6 +92,10 @@ class RecentFeatures:
         if found is not None:
             self._kept.move_to_end(key)
         return found
+
+    def __contains__(self, key: FeatureKey) -> bool:
+        """Tell whether the features of a key are still there."""
+        return key in self._kept
 
     def put(self, key: FeatureKey, features: Features) -> Features:
         """Keep features, dropping those that were not used for longest."""
@@ -175,7 +183,7 @@ class SliceFeatures:
         for other in upcoming:
             if len(ahead) >= room:
                 break
-            if other != z and self._cache.get(self.key(other, crop)) is None:
+            if other != z and self.key(other, crop) not in self._cache:
                 ahead.append(other)
         return ahead
 

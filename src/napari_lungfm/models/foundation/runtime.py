@@ -97,16 +97,17 @@ class Runtime:
         OutOfMemoryError
             If the CPU's memory is too small as well.
         """
-        try:
-            return self._call(work)
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            if self.on_cpu:
-                msg = "this computer has too little memory for the model; take a smaller one"
-                raise OutOfMemoryError(msg) from error
-        self._leave_gpu()
-        return self._call(work)
+        while True:
+            try:
+                return self._call(work)
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if self.on_cpu:
+                    msg = "this computer has too little memory for the model; take a smaller one"
+                    raise OutOfMemoryError(msg) from error
+            # Only here, where the error no longer keeps the tensors of the failed call alive.
+            self._leave_gpu()
 
     def _call(self, work: Callable[[], T]) -> T:
         with torch.inference_mode(), self._autocast():
@@ -141,11 +142,18 @@ def _is_mixed(device: torch.device, precision: Precision) -> bool:
     return precision == "bfloat16"
 
 
+#: What plain RuntimeErrors say that mean the same as `torch.OutOfMemoryError`: MPS; the CUDA
+#: driver, where not even a context fits; cuBLAS's workspace; the CPU, on Linux and on Windows.
+_OUT_OF_MEMORY = (
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+)
+
+
 def _is_out_of_memory(error: Exception) -> bool:
-    # MPS and the CPU allocator raise plain RuntimeErrors that only their text tells apart.
-    text = str(error)
-    return (
-        isinstance(error, torch.OutOfMemoryError | MemoryError)
-        or "MPS backend out of memory" in text
-        or "DefaultCPUAllocator: can't allocate memory" in text
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        text in str(error) for text in _OUT_OF_MEMORY
     )

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import yaml
@@ -123,7 +124,10 @@ def build_sam2(config: Mapping[str, Any], *, postprocessing: bool = True) -> tor
             **full,
             "sam_mask_decoder_extra_args": {**extra, **own},
         }
-    network = _instantiate(_with_numbers(full), "model")
+    # Its constructors put constants on the first GPU wherever there is one, even for a model that
+    # is to run on the CPU because that GPU is full. All follow the network to its device later.
+    with mock.patch.object(torch.cuda, "is_available", return_value=False):
+        network = _instantiate(_with_numbers(full), "model")
     if not isinstance(network, torch.nn.Module):
         msg = "the configuration has no '_target_' that names the class of the network"
         raise ConfigError(msg)

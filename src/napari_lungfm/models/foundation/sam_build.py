@@ -53,7 +53,6 @@ def build_sam(config: Mapping[str, Any] = VIT_B) -> torch.nn.Module:
         raise ConfigError(msg)
     require("torchvision", purpose="a SAM model")
     parts = require("segment_anything.modeling", purpose="a SAM model")
-    grid = (size // PATCH, size // PATCH)
     encoder = parts.ImageEncoderViT(
         depth=values["depth"],
         embed_dim=values["embed_dim"],
@@ -68,6 +67,36 @@ def build_sam(config: Mapping[str, Any] = VIT_B) -> torch.nn.Module:
         window_size=values["window_size"],
         out_chans=dim,
     )
+    return assemble_sam(encoder, size, PATCH, dim)
+
+
+def assemble_sam(encoder: torch.nn.Module, size: int, stride: int, dim: int) -> torch.nn.Module:
+    """Put SAM's prompt encoder and mask decoder, with random weights, behind an image encoder.
+
+    Parameters
+    ----------
+    encoder
+        Image encoder: ``(n, 3, size, size)`` → ``(n, dim, size / stride, size / stride)``.
+    size
+        Side of the input in pixels.
+    stride
+        Pixels of the input from one position of the embedding to the next.
+    dim
+        Channels of the embedding.
+
+    Returns
+    -------
+    torch.nn.Module
+        A ``Sam`` in inference mode. Its low-resolution masks have four times the embedding's
+        side.
+
+    Raises
+    ------
+    MissingDependencyError
+        If ``segment_anything`` is not installed.
+    """
+    parts = require("segment_anything.modeling", purpose="a SAM model")
+    grid = (size // stride, size // stride)
     prompts = parts.PromptEncoder(
         embed_dim=dim, image_embedding_size=grid, input_image_size=(size, size), mask_in_chans=16
     )

@@ -1,8 +1,8 @@
 """Carrying an object from slice to slice with a model that has no memory.
 
-SAM, MedSAM and MedicoSAM see one slice. What they are told on the next one is made from the mask
-on this one: the box around it, the mask itself as low-resolution logits, or both. Where the
-object ends has to be seen from what comes out.
+SAM, MedSAM, LiteMedSAM and MedicoSAM see one slice. What they are told on the next one is made
+from the mask on this one: the box around it, the mask itself as low-resolution logits, or both.
+Where the object ends has to be seen from what comes out.
 """
 
 import math
@@ -93,7 +93,7 @@ class SamMemory:
     Parameters
     ----------
     low
-        Low-resolution logits ``(1, 1, S/4, S/4)`` on the CPU.
+        Low-resolution logits ``(1, 1, L, L)`` on the CPU.
     crop
         What it saw.
     """
@@ -139,9 +139,9 @@ def box_around(mask: SliceMask, z: int, crop_side: int) -> Box:
 
 
 def mask_logits(
-    prior: Prior, crop: Crop, input_shape: tuple[int, int], size: int, *, expected: bool
+    prior: Prior, crop: Crop, covered: tuple[int, int], low_size: int, *, expected: bool
 ) -> torch.Tensor:
-    """Return a mask prompt ``(1, 1, S/4, S/4)`` from what is known of the object.
+    """Return a mask prompt ``(1, 1, L, L)`` from what is known of the object.
 
     The model's own logits of the slice where it comes from, if they fit; otherwise (another
     crop, a hand edit, a mask interpolated between two slices) the mask as ±`MASK_LOGIT`.
@@ -152,10 +152,10 @@ def mask_logits(
         What is known.
     crop
         What the model will see.
-    input_shape
-        Rows and columns of the model's input that the crop covers; the rest is padding.
-    size
-        Side S of the model's input.
+    covered
+        Rows and columns of the mask prompt that the crop covers; the rest is padding.
+    low_size
+        Side L of the mask prompt.
     expected
         Take the mask, never the logits.
     """
@@ -165,11 +165,10 @@ def mask_logits(
     part = np.ascontiguousarray(prior.mask[crop.slices], dtype=np.float32)
     inside = F.interpolate(
         torch.from_numpy(part)[None, None],
-        size=(max(1, input_shape[0] // 4), max(1, input_shape[1] // 4)),
+        size=covered,
         mode="bilinear",
         align_corners=False,
         antialias=True,
     )
-    low = size // 4
-    padded = F.pad(inside, (0, low - inside.shape[-1], 0, low - inside.shape[-2]))
+    padded = F.pad(inside, (0, low_size - covered[1], 0, low_size - covered[0]))
     return padded * (2 * MASK_LOGIT) - MASK_LOGIT

@@ -1,12 +1,13 @@
-"""SAM without memory: MedSAM, SAM ViT-B and MedicoSAM on the slices of a volume.
+"""SAM without memory: MedSAM, LiteMedSAM, SAM ViT-B and MedicoSAM on the slices of a volume.
 
 The image encoder takes all the time (13 s a slice for ViT-B on two cores) and does not depend on
 prompts; its output is kept in a cache, so that further prompts on a slice cost a decoder pass.
 
-Clicks are outside MedSAM's training, which knew boxes only. They are passed on as its prompt
-encoder takes them, which was left frozen in training; a card of MedSAM should say so.
+Clicks are outside the training of MedSAM and LiteMedSAM, which knew boxes only. They are passed
+on as the prompt encoder takes them, which was left frozen in training, and a warning says so.
 """
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_lungfm._core.exceptions import PromptError
+from napari_lungfm._core.exceptions import LungFMWarning, PromptError
 from napari_lungfm.geometry import Volume
 from napari_lungfm.models.foundation.features import FeatureCache, RecentFeatures, SliceFeatures
 from napari_lungfm.models.foundation.runtime import Precision, Runtime
@@ -45,13 +46,13 @@ class SamImageModel:
     name
         The name in records and cache keys.
     network
-        A ``Sam`` with its weights (see `sam_build`).
+        A ``Sam`` with its weights (see `sam_build`, `litemedsam_build`).
     weight_hash
         Hash of the weights, for cache keys.
     window
         The window through which all slices are seen.
     preprocessing
-        ``"sam"`` (SAM, MedicoSAM) or ``"medsam"``; see `sam_preprocess`.
+        ``"sam"`` (SAM, MedicoSAM), ``"medsam"`` or ``"litemedsam"``; see `sam_preprocess`.
     device, precision
         See `runtime.Runtime`.
     carry
@@ -60,6 +61,8 @@ class SamImageModel:
         When an object that is carried on has ended.
     zoom
         How to choose a crop around prompts or the mask before; ``None`` shows whole slices.
+    boxes_only
+        It was trained with boxes only; the first click gets a warning.
     batch_size
         See `features.SliceFeatures`.
     cache
@@ -84,6 +87,7 @@ class SamImageModel:
         carry: Carry = "box",
         end: EndRule | None = None,
         zoom: Zoom | None = None,
+        boxes_only: bool = False,
         batch_size: int | None = None,
         cache: FeatureCache | None = None,
     ) -> None:
@@ -94,11 +98,24 @@ class SamImageModel:
         self.runtime = Runtime(network, device, precision)
         self._network: Any = network
         self._batch_size, self._cache = batch_size, cache
+        self._warns_of_clicks = boxes_only
 
     @property
     def name(self) -> str:
         """The name in records."""
         return self._name
+
+    def note_clicks(self) -> None:
+        """Warn, once, that clicks are outside the training of a model that knows boxes only."""
+        if not self._warns_of_clicks:
+            return
+        self._warns_of_clicks = False
+        warnings.warn(
+            f"'{self._name}' was trained with boxes only: what it makes of clicks is not what it "
+            "was trained for; draw boxes, or take a model that knows clicks",
+            LungFMWarning,
+            stacklevel=3,
+        )
 
     def warm_up(self) -> None:
         """Encode an empty image, so that the first click does not wait for kernels and buffers."""
@@ -161,18 +178,18 @@ class SamDecoder:
         mask: torch.Tensor | None,
         best_of_three: bool,
     ) -> tuple[torch.Tensor, float]:
-        """Return low-resolution logits ``(1, 1, S/4, S/4)`` on the CPU, and expected overlap.
+        """Return low-resolution logits ``(1, 1, L, L)`` on the CPU, and expected overlap.
 
         Parameters
         ----------
         embedding
-            Image embedding ``(1, C, S/16, S/16)``.
+            Image embedding ``(1, C, L/4, L/4)``.
         points
             Coordinates ``(1, P, 2)`` in (x, y) model pixels, and labels ``(1, P)``.
         box
             ``(1, 4)``: x0, y0, x1, y1 in model pixels.
         mask
-            Mask prompt ``(1, 1, S/4, S/4)``.
+            Mask prompt ``(1, 1, L, L)``.
         best_of_three
             Take the one of three masks that the model expects to be the best: for a single
             click, which may mean a part or the whole.
@@ -267,6 +284,8 @@ class SamSlicePredictor:
             prior = None
         box = hull_of(prompt for prompt in prompts if isinstance(prompt, Box))
         clicks = [prompt for prompt in prompts if isinstance(prompt, Click)]
+        if clicks:
+            self._model.note_clicks()
         if prior is None and box is None and not clicks:
             msg = f"slice {z} has no box or click, and nothing is known of its neighbours"
             raise PromptError(msg)
@@ -301,8 +320,8 @@ class SamSlicePredictor:
         mask = None
         if prior is not None and with_mask:
             view = self._decoder.view
-            shape = view.input_shape(crop.shape)
-            mask = mask_logits(prior, crop, shape, view.size, expected=prior.between)
+            covered = view.low_shape(crop.shape)
+            mask = mask_logits(prior, crop, covered, view.low_size, expected=prior.between)
         single_click = box is None and mask is None and len(clicks) == 1
         low, iou = self._decoder.decode(
             self._features.get(z, crop)[0],
@@ -348,5 +367,4 @@ class SamSlicePredictor:
     def _box(self, box: Box | None, crop: Crop) -> torch.Tensor | None:
         if box is None:
             return None
-        size = self._decoder.view.input_shape(crop.shape)
-        return torch.tensor([crop.pixel_box(box, size)])
+        return torch.tensor([self._decoder.view.corners(box, crop)])

@@ -206,7 +206,7 @@ def _as_litemedsam(tensors: Mapping[str, Shaped]) -> _Found | None:
     first = _shape(tensors, "image_encoder.patch_embed.seq.0.c.weight")
     if first[1:] != (3, 1, 1) or "image_encoder.neck.0.weight" not in tensors:
         return None
-    return "litemedsam", "litemedsam", None
+    return "sam", "litemedsam", None
 
 
 def _as_lungmask(tensors: Mapping[str, Shaped]) -> _Found | None:

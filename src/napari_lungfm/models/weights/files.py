@@ -30,7 +30,8 @@ _PURPOSE = "reading weights"
 _CHUNK = 2**20
 _ZIP_START = b"PK\x03\x04"
 _WEB_PAGE = re.compile(rb"\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
-_GLOBAL = re.compile(r"GLOBAL ([\w.]+)|[Uu]nsupported (?:global|class):? ([\w.]+)")
+#: As torch names what it refuses: "Unsupported global: GLOBAL a.b", "unsupported class a.b".
+_GLOBAL = re.compile(r"(?:GLOBAL|[Uu]nsupported (?:global|class):?) (?!GLOBAL )([\w.]+)")
 #: What torch and zipfile raise on damaged files; found by changing bytes at random.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -169,10 +170,9 @@ def _unpickling_message(path: Path, text: str) -> str:
     found = _GLOBAL.search(text)
     if found is None:
         return f"'{path}' is damaged or no file of weights; get the file again"
-    name = found.group(1) or found.group(2)
     return (
-        f"'{path}' holds pickled code or objects ('{name}') beside tensors; it was not loaded and "
-        "nothing in it was run; ask for a plain state dict or a safetensors file"
+        f"'{path}' holds pickled code or objects ('{found.group(1)}') beside tensors; it was not "
+        "loaded and nothing in it was run; ask for a plain state dict or a safetensors file"
     )
 
 
@@ -274,4 +274,6 @@ def file_digests(path: PathInput, progress: ProgressCallback | None = None) -> d
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
-    return text.splitlines()[0][:120].rstrip(".") if text else type(error).__name__
+    if not re.search("[a-z]", text):  # a bare key or number says nothing
+        return type(error).__name__
+    return text.splitlines()[0][:120].rstrip(".")

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from napari_lungfm._core.imports import require
 from napari_lungfm.models.weights.detect import Shaped
@@ -12,18 +13,13 @@ _SHOWN = 3
 
 
 @functools.lru_cache(maxsize=4)
-def reference_shapes(architecture: str) -> Mapping[str, tuple[int, ...]] | None:
+def reference_shapes(architecture: str) -> Mapping[str, tuple[int, ...]]:
     """Return name → shape of all tensors of a stock network.
 
     Parameters
     ----------
     architecture
-        As in `detect.Layout`.
-
-    Returns
-    -------
-    Mapping or None
-        ``None`` where no package has the network (LiteMedSAM).
+        As in `detect.Layout`, not unknown.
 
     Raises
     ------
@@ -44,7 +40,14 @@ def reference_shapes(architecture: str) -> Mapping[str, tuple[int, ...]] | None:
         package = require("segment_anything", purpose="checking weights of a SAM")
         with torch.device("meta"):
             network = package.sam_model_registry[architecture]()
-    elif architecture.startswith("lungmask-"):
+    elif architecture == "litemedsam":
+        from napari_lungfm.models.foundation.litemedsam_build import (  # noqa: PLC0415
+            build_litemedsam,
+        )
+
+        with torch.device("meta"):
+            network = build_litemedsam()
+    else:
         package = require("lungmask.resunet", purpose="checking weights of lungmask")
         with torch.device("meta"):
             # As lungmask.mask.get_model builds it.
@@ -56,8 +59,6 @@ def reference_shapes(architecture: str) -> Mapping[str, tuple[int, ...]] | None:
                 batch_norm=True,
                 residual=False,
             )
-    else:
-        return None
     return MappingProxyType({k: tuple(v.shape) for k, v in network.state_dict().items()})
 
 
@@ -81,8 +82,6 @@ def check_tensors(
         If tensors are missing, unexpected or of another shape.
     """
     reference = reference_shapes(architecture)
-    if reference is None:
-        return
     missing = [name for name in reference if name not in tensors]
     unexpected = [name for name in tensors if name not in reference]
     wrong = [
@@ -102,7 +101,31 @@ def check_tensors(
         raise WeightsError(msg)
 
 
-def check_finite(tensors: "Mapping[str, object]", *, where: str = "the state dict") -> None:
+def check_floating(tensors: "Mapping[str, Any]", *, where: str = "the state dict") -> None:
+    """Make sure that all weights are floating-point numbers.
+
+    Single whole numbers, such as the counters of batch norms, may stay what they are.
+
+    Raises
+    ------
+    WeightsError
+        If a tensor has whole or complex numbers: quantised weights would pass for others.
+    """
+    other = {
+        name: str(tensor.dtype).removeprefix("torch.")
+        for name, tensor in tensors.items()
+        if tensor.ndim > 0 and not tensor.is_floating_point()
+    }
+    if other:
+        msg = (
+            f"{where} has {'/'.join(sorted(set(other.values())))} instead of floating-point "
+            f"numbers in {len(other)} of {len(tensors)} tensors ({_few(other)}); "
+            "get weights that were not quantised or converted"
+        )
+        raise WeightsError(msg)
+
+
+def check_finite(tensors: "Mapping[str, Any]", *, where: str = "the state dict") -> None:
     """Make sure that no weight is NaN or infinite.
 
     Raises
@@ -114,7 +137,7 @@ def check_finite(tensors: "Mapping[str, object]", *, where: str = "the state dic
     broken = [
         name
         for name, tensor in tensors.items()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())  # type: ignore[attr-defined]
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
     ]
     if broken:
         msg = (

@@ -15,7 +15,7 @@ from napari_lungfm.models.catalogue import (
 from napari_lungfm.models.weights.detect import Layout, Normalised, detect, normalise
 from napari_lungfm.models.weights.errors import WeightsError
 from napari_lungfm.models.weights.files import file_digests, read_file
-from napari_lungfm.models.weights.reference import check_finite, check_tensors
+from napari_lungfm.models.weights.reference import check_finite, check_floating, check_tensors
 from napari_lungfm.models.weights.store import StoredWeights, WeightStore
 
 
@@ -64,6 +64,7 @@ def examine(path: PathInput, *, known_whole: bool = False) -> Examined:
         msg = f"'{path}' is no file of weights known here: {layout.hint}; see models list"
         raise WeightsError(msg)
     check_tensors(state.tensors, layout.architecture, where=f"'{path}'")
+    check_floating(state.tensors, where=f"'{path}'")
     check_finite(state.tensors, where=f"'{path}'")
     return Examined(state, layout, raw.ours)
 
