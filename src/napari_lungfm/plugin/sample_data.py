@@ -1,15 +1,7 @@
 """Sample data for napari: synthetic chest CTs, made on the spot."""
 
-from typing import Any, TypeAlias
-
 from napari_lungfm.datasets.phantoms import Imaging, PhantomSpec, TumourSpec, generate_phantom
-from napari_lungfm.geometry import VolumeGeometry
-
-#: What napari makes a layer of: data, keyword arguments of the layer, its type.
-LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
-
-#: The lung window, level −600 HU and width 1500 HU, as contrast limits.
-LUNG_LIMITS = (-1350.0, 150.0)
+from napari_lungfm.plugin.layer_geometry import LayerData, image_layer, labels_layer
 
 
 def solid_tumour() -> list[LayerData]:
@@ -22,9 +14,24 @@ def ground_glass_tumour() -> list[LayerData]:
     return _layers("part-solid", 22.0, seed=8)
 
 
+def cavitating_tumour() -> list[LayerData]:
+    """Return a chest CT with a cavitating tumour of 45 mm, and its reference labels."""
+    return _layers("cavitating", 45.0, seed=11)
+
+
+def tumour_at_atelectasis() -> list[LayerData]:
+    """Return a chest CT with a tumour of 40 mm beside collapsed lung, and its reference labels."""
+    return _layers("atelectasis", 40.0, seed=14)
+
+
 def tumour_at_the_pleura() -> list[LayerData]:
     """Return a chest CT with a tumour of 40 mm at the chest wall, without reference labels."""
     return _layers("juxta-pleural", 40.0, seed=5)[:1]
+
+
+def small_nodule() -> list[LayerData]:
+    """Return a chest CT with a round nodule of 10 mm, without reference labels."""
+    return _layers("solid-round", 10.0, seed=17)[:1]
 
 
 def _layers(kind: str, diameter_mm: float, *, seed: int) -> list[LayerData]:
@@ -37,23 +44,7 @@ def _layers(kind: str, diameter_mm: float, *, seed: int) -> list[LayerData]:
             imaging=Imaging(contrast="venous"),
         )
     )
-    place = _placement(phantom.volume.geometry)
     return [
-        (
-            phantom.volume.array,
-            {"name": f"CT, {kind} tumour", "contrast_limits": LUNG_LIMITS, **place},
-            "image",
-        ),
-        (phantom.labels.array, {"name": "reference", "opacity": 0.4, **place}, "labels"),
+        image_layer(phantom.volume, f"CT, {kind} tumour"),
+        labels_layer(phantom.labels, "reference"),
     ]
-
-
-def _placement(geometry: VolumeGeometry) -> dict[str, Any]:
-    """Where a layer lies: millimetres, in the order of the array axes."""
-    return {
-        "scale": geometry.spacing,
-        "translate": geometry.origin[::-1],
-        "units": ("mm", "mm", "mm"),
-        "axis_labels": ("z", "y", "x"),
-        "metadata": {"geometry": geometry.to_dict()},
-    }
