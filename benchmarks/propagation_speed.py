@@ -1,27 +1,33 @@
-"""How fast SAM 2 propagates here, against the publishers' ``SAM2VideoPredictor``.
+"""How fast a session with SAM 2 is, against the publishers' ``SAM2VideoPredictor``.
 
-Both run the same random weights on the same slices in the same process, so that ratios mean
-something on any machine:
+Ours is an `AnnotationSession` as a user has it, with its default cache of features; both run the
+same random weights on the same slices in the same process, so that ratios mean something on any
+machine. Ours is measured with both ways of computing attention, ``stock`` and ``fast``.
 
 - **correction**: after a first propagation, a click on a tracked slice and propagation over all
   slices again; ours takes every image feature from the cache;
-- **second prompt**: another prompt on a slice that was prompted before, with other slices looked
+- **second prompt**: another prompt on a slice that was prompted before, with another slice looked
   at in between, against the first prompt on it;
-- **memory**: peak resident memory of a propagation over a volume, each in a process of its own,
-  which holds nothing else.
+- **memory**: one box, propagation, and ten corrections, each with a propagation over the whole
+  volume; the peak of resident memory less what was resident before the volume was made (network
+  and libraries loaded). Each in a process of its own, ours at two sizes of the cache.
 
-    python benchmarks/propagation_speed.py                 # a few minutes on two cores
-    python benchmarks/propagation_speed.py --slices 40 --memory-slices 300 --json
+Times are medians over the repeats; all of them are in the JSON.
+
+    python benchmarks/propagation_speed.py                 # many minutes on two cores
+    python benchmarks/propagation_speed.py --slices 40 --repeats 5 --memory-slices 300 --json
 """
 
 import argparse
 import json
+import os
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,19 +35,21 @@ import torch
 from napari_lungfm._core.imports import require
 from napari_lungfm._core.measure import Meter
 from napari_lungfm.geometry import Volume, VolumeGeometry
-from napari_lungfm.inference.feature_cache import BoundedFeatureCache
+from napari_lungfm.inference import AnnotationSession, CacheBudget
 from napari_lungfm.models.foundation.runtime import pick_device
 from napari_lungfm.models.foundation.sam2_build import build_sam2, published_config
 from napari_lungfm.models.foundation.sam2_engine import prepare_images
 from napari_lungfm.models.foundation.sam2_video import Sam2Model
 from napari_lungfm.models.foundation.slices import SliceSource
 from napari_lungfm.models.foundation.zoom import Crop
-from napari_lungfm.models.prompts import Box, Click
+from napari_lungfm.models.prompts import Box, Click, Prompt
 from napari_lungfm.preprocessing.windowing import Window
 
 WINDOW = Window(-600, 1500)
 STOCK = "sam2.sam2_video_predictor.SAM2VideoPredictor"
 BOX = (200, 200, 260, 270)  # y0 x0 y1 x1
+ATTENTIONS: tuple[Literal["stock", "fast"], ...] = ("stock", "fast")
+CORRECTIONS = 10  # of the measurement of memory
 
 
 def arguments() -> argparse.Namespace:
@@ -49,13 +57,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--config", default="sam2.1_hiera_t", help="configuration of sam2")
     parser.add_argument("--image-size", type=int, default=512)
     parser.add_argument("--slices", type=int, default=40, help="slices to propagate over")
+    parser.add_argument("--repeats", type=int, default=3, help="how often all is timed")
     parser.add_argument("--memory-slices", type=int, default=60, help="0 skips peak memory")
-    parser.add_argument("--cache-mb", type=int, default=64, help="our cache in memory, in MiB")
-    parser.add_argument("--attention", choices=("stock", "fast"), default="fast")
+    parser.add_argument(
+        "--cache-mb", type=int, nargs=2, default=(64, 1024), help="caches in memory, in MiB"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--memory-of", choices=("ours", "official"), help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)  # "official", or a cache in MiB
     return parser.parse_args()
 
 
@@ -106,12 +116,15 @@ class StoredImages(LazyImages):
 
 
 class Official:
-    def __init__(self, options: argparse.Namespace, volume: Volume, images: type[LazyImages]):
-        self._net = make_network(options, STOCK)
+    def __init__(self, options: argparse.Namespace):
+        self._net, self._size = make_network(options, STOCK), options.image_size
         module: Any = require("sam2.sam2_video_predictor", purpose="this benchmark")
-        frames = images(volume, options.image_size)
-        module.load_video_frames = lambda **_: (frames, 512, 512)
         module.tqdm = lambda items, **_: items
+        self._module = module
+
+    def open(self, volume: Volume, images: type[LazyImages]) -> None:
+        frames = images(volume, self._size)
+        self._module.load_video_frames = lambda **_: (frames, 512, 512)
         self._state = self._net.init_state(video_path="unused")
 
     def box(self, z: int) -> None:
@@ -129,40 +142,43 @@ class Official:
 
 
 class Ours:
-    def __init__(self, options: argparse.Namespace, volume: Volume, cache: BoundedFeatureCache):
-        model = Sam2Model(
+    """A session as a user has it: prompts and propagation, log and states and all."""
+
+    def __init__(self, options: argparse.Namespace, attention: Literal["stock", "fast"]):
+        self._model = Sam2Model(
             "benchmark",
             make_network(options),
             weight_hash="random",
             window=WINDOW,
             device=options.device,
-            attention=options.attention,
-            cache=cache,
+            attention=attention,
             patience=10**6,  # random weights know no ends
         )
-        model.warm_up()
-        self._predictor, self._depth = model.open(volume), volume.shape[0]
-        self._state = self._predictor.start()
+        self._model.warm_up()
+
+    def open(self, volume: Volume, cache: CacheBudget | None = None) -> None:
+        self.session = AnnotationSession(volume, self._model, cache=cache or CacheBudget())
+        self.session.add_object(1)
+        self._counter: Any = self.session._engine.runner._tracker
 
     @property
     def encoded(self) -> int:
-        return self._predictor.encoded
+        return int(self._counter._tracker.encoded)
+
+    def prompt(self, prompt: Prompt) -> int:
+        return self.session.add_prompt(1, prompt).prompt_ids[0]
 
     def box(self, z: int) -> None:
-        self._state, _ = self._predictor.prompt(self._state, z, [Box(z, *BOX)])
-
-    def forget(self, z: int) -> None:
-        self._state = self._predictor.forget(self._state, z)
+        self.prompt(Box(z, *BOX))
 
     def click(self, z: int) -> None:
-        self._state, _ = self._predictor.prompt(self._state, z, [Click(z, 230, 230, False)])
+        self.prompt(Click(z, 230, 230, positive=False))
 
     def walk(self, start: int) -> int:
         del start  # ours goes both ways from every prompted slice
-        count = len(self._state.prompted)
-        for state, _, _ in self._predictor.walk(self._state, range(self._depth)):
-            self._state, count = state, count + 1
-        return count
+        for _ in self.session.propagate(1):
+            pass
+        return len(self.session.get(1).masks)
 
 
 class Clock:
@@ -196,61 +212,104 @@ def correct(engine: Official | Ours, depth: int) -> None:
         raise RuntimeError(msg)
 
 
-def measure_speed(options: argparse.Namespace) -> dict[str, float]:
-    clock, depth, middle = Clock(), options.slices, options.slices // 2
-    volume = make_volume(depth)
-    with BoundedFeatureCache(2**31) as cache:
-        ours = Ours(options, volume, cache)
-        clock.time("first_prompt", lambda: ours.box(middle))
-        ours.box(middle + 1)
-        clock.time("second_prompt", lambda: ours.box(middle))
-        ours.forget(middle + 1)
-        clock.time("ours_first_walk", lambda: ours.walk(middle))
+def time_ours(clock: Clock, name: str, ours: Ours, volume: Volume) -> int:
+    """Return how many slices the correction encoded again."""
+    depth = volume.shape[0]
+    middle = depth // 2
+    ours.open(volume)
+    with ours.session:
+        clock.time(f"{name}_first_prompt", lambda: ours.box(middle))
+        beside = ours.prompt(Box(middle + 1, *BOX))
+        clock.time(f"{name}_second_prompt", lambda: ours.click(middle))
+        for number in (beside, beside + 1):
+            ours.session.remove_prompt(1, number)
+        clock.time(f"{name}_first_walk", lambda: ours.walk(middle))
         before = ours.encoded
-        clock.time("ours_correction", lambda: correct(ours, depth))
-        encoded_again = ours.encoded - before
-    official = Official(options, volume, LazyImages)
+        clock.time(f"{name}_correction", lambda: correct(ours, depth))
+        return ours.encoded - before
+
+
+def time_official(clock: Clock, options: argparse.Namespace, volume: Volume) -> None:
+    middle = options.slices // 2
+    official = Official(options)
+    official.open(volume, LazyImages)
     official.box(middle)
     clock.time("official_first_walk", lambda: official.walk(middle))
-    clock.time("official_correction", lambda: correct(official, depth))
-    result = {f"{name}_s": value for name, value in clock.wall.items()}
-    result["encoded_again"] = encoded_again
-    for name, slow, fast in (
-        ("correction", "official_correction", "ours_correction"),
-        ("prompt", "first_prompt", "second_prompt"),
-    ):
-        ratios = clock.ratios(slow, fast)
-        result |= {f"{name}_ratio_{kind}": value for kind, value in ratios.items()}
-    return result
+    clock.time("official_correction", lambda: correct(official, options.slices))
+
+
+def measure_once(options: argparse.Namespace, volume: Volume) -> dict[str, float]:
+    clock = Clock()
+    result: dict[str, float] = {}
+    time_official(clock, options, volume)
+    for name in ATTENTIONS:
+        ours = Ours(options, name)
+        result[f"{name}_encoded_again"] = time_ours(clock, name, ours, volume)
+        for kind, slow, fast in (
+            ("correction", "official_correction", f"{name}_correction"),
+            ("prompt", f"{name}_first_prompt", f"{name}_second_prompt"),
+        ):
+            for measure, ratio in clock.ratios(slow, fast).items():
+                result[f"{name}_{kind}_ratio_{measure}"] = ratio
+    return {f"{name}_s": value for name, value in clock.wall.items()} | result
+
+
+def measure_speed(options: argparse.Namespace) -> dict[str, Any]:
+    volume = make_volume(options.slices)
+    runs = [measure_once(options, volume) for _ in range(options.repeats)]
+    medians: dict[str, Any] = {
+        name: statistics.median(run[name] for run in runs) for name in runs[0]
+    }
+    return medians | {"runs": runs}
+
+
+def resident_mb() -> float:
+    """Return the resident memory of this process now; Linux only, like the peak."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return float("nan")
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def measure_memory(options: argparse.Namespace) -> dict[str, float]:
-    """Peak of a propagation over a volume above what was resident before, in this process."""
-    volume = make_volume(options.memory_slices)
-    middle = options.memory_slices // 2
-    with BoundedFeatureCache(options.cache_mb * 2**20) as cache, Meter() as build:
-        engine: Official | Ours
-        if options.memory_of == "ours":
-            engine = Ours(options, volume, cache)
+    """Peak of a session above what was resident before its volume was made, in this process."""
+    depth = options.memory_slices
+    middle = depth // 2
+    engine = Official(options) if options.memory_of == "official" else Ours(options, "fast")
+    before = resident_mb()
+    with Meter() as meter:
+        volume = make_volume(depth)
+        if isinstance(engine, Official):
+            engine.open(volume, StoredImages)
         else:
-            engine = Official(options, volume, StoredImages)
+            engine.open(volume, CacheBudget(int(options.memory_of) * 2**20))
         engine.box(middle)
         engine.walk(middle)
-        held = cache.statistics.memory_bytes
-    return {"peak_mb": build.peak_rss_mb or float("nan"), "cache_mb": held / 2**20}
+        for i in range(CORRECTIONS):
+            engine.click(i * depth // CORRECTIONS)
+            engine.walk(middle)
+    peak = meter.peak_rss_mb or float("nan")
+    result = {"before_mb": before, "above_mb": peak - before}
+    if isinstance(engine, Ours) and engine.session._engine.features is not None:
+        statistics_now = engine.session._engine.features.statistics
+        result["cache_mb"] = statistics_now.memory_bytes / 2**20
+        result["disk_mb"] = statistics_now.disk_bytes / 2**20
+        result["states_mb"] = engine.session._engine.runner.states.nbytes / 2**20
+        result["encoded"] = engine.encoded
+        engine.session.close()
+    return result
 
 
 def compare_memory(options: argparse.Namespace) -> dict[str, float]:
-    result = {}
-    for who in ("ours", "official"):
+    result: dict[str, float] = {}
+    for who in ("official", *(str(size) for size in options.cache_mb)):
         command = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:]]
         output = subprocess.run(
             [*command, "--memory-of", who, "--json"], check=True, capture_output=True, text=True
         ).stdout
-        measured = json.loads(output)
-        result[f"{who}_peak_mb"] = measured["peak_mb"]
-        if who == "ours":
-            result["ours_cache_mb"] = measured["cache_mb"]
+        name = who if who == "official" else f"ours_{who}"
+        result |= {f"{name}_{key}": value for key, value in json.loads(output).items()}
     result["volume_mb"] = options.memory_slices * 512 * 512 * 2 / 2**20
     return result
 
@@ -268,8 +327,9 @@ def main() -> None:
         print(json.dumps(result, indent=1))
         return
     print(f"{options.config} at {options.image_size} px, {options.slices} slices, {options.device}")
+    result.pop("runs")
     for name, value in result.items():
-        print(f"{name:22} {value:10.3f}")
+        print(f"{name:28} {value:10.3f}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-COMMANDS = ["doctor", "demo", "convert", "models", "segment", "replay", "evaluate", "run", "report"]
+COMMANDS = ["doctor", "demo", "convert", "models", "segment", "replay", "evaluate", "train"]
+COMMANDS += ["run", "report"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

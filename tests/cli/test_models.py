@@ -71,6 +71,25 @@ def test_show_tells_licence_leakage_and_addresses(bench):
     assert facts["weights"]["medsam"] == {"here": False}
 
 
+def test_show_tells_options_and_the_window_that_is_used(bench):
+    shown = bench("models", "show", "medsam2-zhu")
+    assert "-600/1500 HU" in shown.out
+    assert "the lung preset" in shown.out
+    for name in ("zoom_mm", "memory_bank", "patience", "min_area_mm2"):
+        assert f"option {name}" in shown.out
+    facts = bench("models", "show", "medsam2-ma", "--json").json
+    assert (facts["window"]["level"], facts["window"]["width"]) == (-750, 1500)
+    options = {option["name"]: option for option in facts["options"]}
+    assert options["memory_bank"]["default"] == "recent"
+    assert options["memory_bank"]["choices"] == ["recent", "self-sorting"]
+    assert options["patience"]["default"] == 2
+    assert all(option["text"] for option in options.values())
+    assert "carry" not in options
+    lungs = bench("models", "show", "lungmask", "--json").json
+    assert lungs["options"] == []
+    assert lungs["window"] is None
+
+
 @pytest.mark.parametrize("command", ["show", "fetch", "verify"])
 def test_unknown_and_ambiguous_names_are_wrong_calls(bench, command):
     for name in ("medsam2", "nonsense"):
@@ -152,3 +171,11 @@ def test_another_folder_can_be_named(bench, unet, tmp_path):
     assert bench("models", "import", unet, "--as", "lungmask:a", "--weights", elsewhere).code == 0
     assert (elsewhere / "lungmask" / "a" / "manifest.json").is_file()
     assert bench("models", "list", "--json").json["models"][10]["weights"] == []
+
+
+def test_models_that_need_no_weights_are_shown_too(bench):
+    shown = bench("models", "show", "lungfm-s", "--json")
+    assert shown.code == 0, shown.err
+    assert shown.json["parameters"] == 4_410_979
+    assert "synthetic only" in shown.json["weights"]["training_data"]
+    assert "random walker" in bench("models", "show", "classical").out

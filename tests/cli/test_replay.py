@@ -58,8 +58,8 @@ def test_options_of_the_model_are_in_the_log(bench, case):
     assert np.array_equal(io.read_label_map(out).array, io.read_label_map(again).array)
     differing, _ = _replay(bench, case, log, "--option", "point_radius_mm=6", "--json")
     assert differing.code == 0
-    assert differing.json["identical"] is False
-    assert "masks differ from the recorded ones from line 3" in differing.err
+    assert differing.json["identical"] is None  # it is like another model
+    assert differing.json["objects"][0]["voxels"] < np.count_nonzero(io.read_label_map(out).array)
 
 
 def test_a_log_of_much_work_and_its_saved_session(bench, case):

@@ -47,6 +47,23 @@ def test_a_stop_ends_the_object(bench, case):
     assert slices.min() <= 5
 
 
+def test_the_extent_can_be_limited(bench, case):
+    _, out = _segment(bench, case, "--box", BOX, "--max-extent-mm", 2 * case.geometry.spacing[0])
+    slices = np.flatnonzero(io.read_label_map(out).array.any(axis=(1, 2)))
+    assert slices.tolist() == [6, 7, 8, 9, 10]
+    for wrong in (["--max-extent-mm", "inf"], ["--max-extent-mm", "9", "--no-propagate"]):
+        refused, out = _segment(bench, case, "--box", BOX, *wrong, out="no.nii.gz")
+        assert refused.code == 2
+        assert "--max-extent-mm limits a propagation to a positive number of mm" in refused.err
+        assert not out.exists()
+
+
+@pytest.mark.parametrize("size", ["0", "16"])
+def test_memory_for_encoded_slices_is_an_option(bench, case, size):
+    assert _segment(bench, case, "--box", BOX, "--cache-mb", size)[0].code == 0
+    assert _segment(bench, case, "--box", BOX, "--cache-mb", "-1", out="no.nii.gz")[0].code == 2
+
+
 def test_millimetres_and_voxels_mean_the_same(bench, case):
     z, y0, x0, y1, x1 = (int(v) for v in BOX.split(","))
     left, top, height = case.geometry.index_to_world((z, y0, x0))

@@ -1,3 +1,4 @@
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -5,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from napari_lungfm import LungFMWarning
 from napari_lungfm._core.exceptions import OutputError, UsageError
+from napari_lungfm.inference import feature_cache
 from napari_lungfm.inference.feature_cache import BoundedFeatureCache
 from napari_lungfm.models.foundation.features import FeatureKey, Features, RecentFeatures
 from napari_lungfm.models.foundation.zoom import Crop
@@ -205,6 +208,40 @@ def test_a_full_disk_is_a_warning(
 
     assert cache.get(key(2)) is not None
     assert cache.statistics.dropped == 2
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_what_safetensors_says_of_a_full_disk_is_a_warning_too(
+    make: Callable[..., BoundedFeatureCache],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    lasting: bool,
+) -> None:
+    cache = make(memory=SIZE, folder=tmp_path if lasting else None)
+
+    def full(*_: object) -> None:
+        msg = "Error while serializing: I/O error: No space left on device (os error 28)"
+        raise SafetensorError(msg)
+
+    monkeypatch.setattr(feature_cache, "save_file", full)
+    cache.put(key(0), features(0))
+    with pytest.warns(LungFMWarning, match="stops using the disk: .* No space left"):
+        cache.put(key(1), features(1))
+    assert cache.get(key(1)) is not None
+    assert cache.get(key(0)) is None
+    assert cache.folder is not None
+    assert not list(cache.folder.iterdir())
+
+
+def test_a_temporary_folder_takes_half_of_what_is_free(
+    make: Callable[..., BoundedFeatureCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = shutil.disk_usage("/")._replace(free=7 * SIZE)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    cache = make(memory=0, disk=10**9)
+    for i in range(6):
+        cache.put(key(i), features(i))
+    assert cache.statistics.dropped == 3  # half of the room is for three of the six
 
 
 def test_several_threads(make: Callable[..., BoundedFeatureCache]) -> None:

@@ -44,19 +44,31 @@ def test_listing_names_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "option", "value"),
+    ("model", "option", "value", "wanted"),
     [
-        ("prompt-ellipse", "point_radius_mm", "abc"),
-        ("prompt-ellipse", "point_radius_mm", True),
-        ("prompt-box", "point_radius_mm", [1]),
-        ("classical", "max_click_radius_mm", "x"),
-        ("medsam2-ma", "patience", "long"),
-        ("medsam2-ma", "memory_bank", "huge"),
+        ("prompt-ellipse", "point_radius_mm", "abc", "a number"),
+        ("prompt-ellipse", "point_radius_mm", True, "a number"),
+        ("prompt-box", "point_radius_mm", [1], "a number"),
+        ("classical", "max_click_radius_mm", "x", "a number"),
+        ("medsam2-ma", "patience", "long", "a whole number"),
+        ("medsam2-ma", "memory_bank", "huge", "one of recent, self-sorting"),
+        ("medsam2-ma", "window", 600, "text"),
+        ("medsam2-ma", "zoom", "near", "a number or true or false"),
     ],
 )
-def test_options_of_the_wrong_type_are_refused(model, option, value):
-    with pytest.raises(UsageError, match=f"option '{option}' of model '{model}' must be of type"):
+def test_options_of_the_wrong_type_are_refused(model, option, value, wanted):
+    message = f"option '{option}' of model '{model}' must be {wanted}, not"
+    with pytest.raises(UsageError, match=message):
         check_options(model, {option: value})
+
+
+@pytest.mark.parametrize("option", ["name", "device", "weigths"])
+def test_what_is_no_option_is_refused_by_name(option):
+    with pytest.raises(UsageError, match=f"has no option '{option}'"):
+        check_options("medsam2-ma", {option: "x"})
+    if option != "device":
+        with pytest.raises(UsageError, match=f"has no option '{option}'"):
+            create_model("classical", **{option: "x"})
 
 
 def test_numbers_may_come_as_text():

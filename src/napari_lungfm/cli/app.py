@@ -9,7 +9,7 @@ from typing import TextIO
 import typer
 
 from napari_lungfm._core.exceptions import LungFMError, LungFMWarning
-from napari_lungfm.cli import bench, convert, doctor, evaluate, models, replay, segment
+from napari_lungfm.cli import bench, convert, doctor, evaluate, models, replay, segment, train
 from napari_lungfm.cli.console import complain, note
 
 #: What typer returns after Ctrl-C, as shells do (128 + SIGINT).
@@ -30,6 +30,7 @@ app.add_typer(models.app, name="models")
 app.command(name="segment")(segment.segment)
 app.command(name="replay")(replay.replay)
 app.command(name="evaluate")(evaluate.evaluate)
+app.command(name="train")(train.train)
 app.command(name="run")(bench.run)
 app.command(name="report")(bench.report)
 

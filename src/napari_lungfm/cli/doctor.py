@@ -16,7 +16,8 @@ from napari_lungfm.cli.console import print_json, stdout_console
 OPTIONAL = {
     "torch": "foundation models and automatic models",
     "sam2": "MedSAM 2 and SAM 2.1",
-    "segment_anything": "MedSAM, SAM and MedicoSAM",
+    "segment_anything": "MedSAM, LiteMedSAM, SAM and MedicoSAM",
+    "timm": "LiteMedSAM",
     "nnunetv2": "nnU-Net",
     "lungmask": "lung masks",
     "monai": "U-Net and training losses",
@@ -41,7 +42,7 @@ def examine() -> dict[str, Any]:
     """Return what `doctor` shows, as plain values."""
     from napari_lungfm._core.environment import hardware, package_versions
     from napari_lungfm._core.imports import EXTRA_OF_MODULE, is_available
-    from napari_lungfm.models.registry import model_card, model_names
+    from napari_lungfm.models.registry import brings_weights, model_card, model_names
 
     missing = {
         module: {"needed_for": purpose, "extra": EXTRA_OF_MODULE[module]}
@@ -61,7 +62,7 @@ def examine() -> dict[str, Any]:
             card.name: {
                 "kind": card.kind,
                 "summary": card.summary,
-                "ready": card.kind != "foundation" or card.name in here,
+                "ready": brings_weights(card.name) or card.name in here,
             }
             for card in cards
         },

@@ -12,7 +12,9 @@ from napari_lungfm.cli.console import complain, note, print_json, stderr_console
 
 if TYPE_CHECKING:
     from napari_lungfm._core.types import ProgressCallback
+    from napari_lungfm.models.automatic.store import TrainedStore
     from napari_lungfm.models.catalogue import CheckpointCard
+    from napari_lungfm.models.registry import ModelCard
     from napari_lungfm.models.weights import StoredWeights, WeightStore
 
 app = typer.Typer(no_args_is_help=True, help="List models; fetch, import and verify weights.")
@@ -31,7 +33,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A name of `models lis
 def list_models(folder: Folder = None, as_json: Json = False) -> None:
     """List the models, their licences, and which weights are here."""
     from napari_lungfm.models.catalogue import checkpoint_card, checkpoint_names
-    from napari_lungfm.models.registry import model_card, model_names
+    from napari_lungfm.models.registry import model_card, model_names, trainable_cards
 
     store = _store(folder)
     here = store.names()
@@ -40,6 +42,7 @@ def list_models(folder: Folder = None, as_json: Json = False) -> None:
         for name in checkpoint_names()
     ]
     cards = [model_card(name) for name in model_names() if name not in checkpoint_names()]
+    cards.append(model_card("lungs-classical"))
     rows += [
         {
             "name": card.name,
@@ -53,6 +56,7 @@ def list_models(folder: Folder = None, as_json: Json = False) -> None:
         }
         for card in cards
     ]
+    rows += [_trained_row(card, _trained(folder).names(card.name)) for card in trainable_cards()]
     if as_json:
         print_json({"folder": str(store.folder), "models": rows})
         return
@@ -64,7 +68,14 @@ def list_models(folder: Folder = None, as_json: Json = False) -> None:
 def show(name: Name, folder: Folder = None, as_json: Json = False) -> None:
     """Show all that is known of a model and of its weights here."""
     from napari_lungfm.models.catalogue import full_name, resolve
+    from napari_lungfm.models.registry import brings_weights
 
+    if _is_trained(name):
+        _show_trained(_trained_place(name, folder), as_json)
+        return
+    if brings_weights(name):
+        _show_built_in(name, as_json)
+        return
     card, _ = resolve(name)
     store = _store(folder)
     known = {full_name(card.name, variant, card) for variant in card.variants}
@@ -96,6 +107,10 @@ def fetch(
     from napari_lungfm.models.weights.fetch import fetch as fetch_weights
     from napari_lungfm.models.weights.fetch import licence_text
 
+    if _is_trained(name):
+        _trained(folder).find(name)  # raises: nobody publishes them; the message says what to do
+        note(f"'{name}' is here already; nobody publishes another")
+        return
     card, variant = resolve(name)
     published = card.published(variant)
     accepted = True
@@ -115,7 +130,9 @@ def fetch(
 
 @app.command(name="import")
 def import_weights(
-    file: Annotated[Path, typer.Argument(help="A .pt, .pth or .safetensors file.")],
+    file: Annotated[
+        Path, typer.Argument(help="A .pt, .pth or .safetensors file, or a trained model's folder.")
+    ],
     name: Annotated[
         str | None,
         typer.Option("--as", metavar="NAME", help="What it is: medsam, or medsam:mine."),
@@ -123,13 +140,17 @@ def import_weights(
     folder: Folder = None,
     as_json: Json = False,
 ) -> None:
-    """Examine a file of weights and copy it into the store.
+    """Examine a file of weights, or the folder of a trained model, and copy it into the store.
 
     Without --as a published check value decides, or what the file says of its own training.
     """
     from napari_lungfm.models.weights.fetch import licence_text
     from napari_lungfm.models.weights.importing import import_file
 
+    if file.is_dir():
+        place = _trained(folder).add(file, name)
+        _show_trained(place, as_json)
+        return
     with _progress(f"reading {file.name}") as progress:
         stored = import_file(file, name, store=_store(folder), progress=progress)
     note(licence_text(stored.card))
@@ -149,10 +170,13 @@ def verify(
     from napari_lungfm.models.weights.verify import verify as verify_weights
 
     store = _store(folder)
-    names = (name,) if name is not None else store.names()
+    names = (name,) if name is not None else (*store.names(), *_trained(folder).names())
     results: dict[str, dict[str, Any]] = {}
     for each in names:
         try:
+            if _is_trained(each):
+                results[each] = {"good": True, **_verify_trained(_trained_place(each, folder))}
+                continue
             with _progress(f"verifying {each}") as progress:
                 results[each] = {"good": True, **_record(verify_weights(each, store, progress))}
         except LungFMError as error:
@@ -174,6 +198,80 @@ def _store(folder: Path | None) -> "WeightStore":
     from napari_lungfm.models.weights import WeightStore
 
     return WeightStore(folder)
+
+
+def _trained(folder: Path | None) -> "TrainedStore":
+    from napari_lungfm.models.automatic.store import TrainedStore
+
+    return TrainedStore(folder)
+
+
+def _is_trained(name: str) -> bool:
+    """Whether a name is that of something one trains, or the folder of a trained model."""
+    from napari_lungfm.models.automatic.trained import is_trained_model
+    from napari_lungfm.models.registry import trainable_cards
+
+    known = {card.name for card in trainable_cards()}
+    return name.partition(":")[0] in known or is_trained_model(name)
+
+
+def _trained_place(name: str, folder: Path | None) -> Path:
+    from napari_lungfm.models.automatic.trained import is_trained_model
+
+    return Path(name) if is_trained_model(name) else _trained(folder).find(name)
+
+
+def _verify_trained(place: Path) -> dict[str, Any]:
+    """Compare the files with the description, and load the model strictly."""
+    from napari_lungfm.models.automatic.trained import read_description
+    from napari_lungfm.models.registry import create_automatic_model
+
+    create_automatic_model(str(place), device="cpu")
+    description = read_description(place)
+    return {"path": str(place), "architecture": description.architecture, "checked": []}
+
+
+def _show_trained(place: Path, as_json: bool) -> None:
+    from napari_lungfm.models.automatic.trained import read_description
+
+    facts = {"path": str(place), **read_description(place).model_dump(mode="json")}
+    if as_json:
+        print_json(facts)
+        return
+    seen = [f"{patient['cohort']}/{patient['case']}" for patient in facts.pop("seen")]
+    for key, value in {**facts, "seen": seen}.items():
+        typer.echo(f"{key.replace('_', ' ')}: {_plain(value)}")
+
+
+def _show_built_in(name: str, as_json: bool) -> None:
+    """Show a model that needs nothing to be fetched, and how its weights were made."""
+    from dataclasses import asdict
+
+    from napari_lungfm.models.registry import model_card
+
+    facts = asdict(model_card(name))
+    if name == "lungfm-s":
+        from napari_lungfm.models.lungfm.model import SHIPPED, facts_of
+
+        facts["weights"] = {"path": str(SHIPPED), **facts_of(SHIPPED)}
+    if as_json:
+        print_json(facts)
+        return
+    for key, value in {**facts, **facts.pop("weights", {})}.items():
+        typer.echo(f"{key.replace('_', ' ')}: {_plain(value)}")
+
+
+def _trained_row(card: "ModelCard", here: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "name": card.name,
+        "licence": card.licence,
+        "commercial": card.licence,
+        "parameters": card.parameters,
+        "weights": list(here),
+        "needs_weights": True,
+        "runnable": True,
+        "summary": card.summary,
+    }
 
 
 def _ask(question: str) -> bool:
@@ -222,7 +320,39 @@ def _print_list(rows: list[dict[str, Any]]) -> None:
 def _facts(card: "CheckpointCard") -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {**asdict(card), "overrides": dict(card.overrides), "runnable": card.runnable}
+    return {
+        **asdict(card),
+        "overrides": dict(card.overrides),
+        "runnable": card.runnable,
+        "window": _window(card),
+        "options": _options(card),
+    }
+
+
+def _window(card: "CheckpointCard") -> dict[str, Any] | None:
+    """Return what the model sees by default; ``None`` for models that window by themselves."""
+    from napari_lungfm.models.foundation.factory import recommended_window
+
+    if card.preprocessing is None:
+        return None
+    window, own = recommended_window(card), card.preprocessing.window
+    source = card.preprocessing.window_source
+    return {
+        "level": window.level,
+        "width": window.width,
+        "source": source if own is not None else f"the lung preset; {source}",
+    }
+
+
+def _options(card: "CheckpointCard") -> list[dict[str, Any]]:
+    """Return the options of a promptable model, as what makes it says them."""
+    from dataclasses import asdict
+
+    from napari_lungfm.models.foundation.factory import FACTORIES
+    from napari_lungfm.models.foundation.options import options_of
+
+    factory = FACTORIES.get(card.family)
+    return [] if factory is None else [asdict(option) for option in options_of(factory)]
 
 
 def _state(store: "WeightStore", name: str) -> dict[str, Any]:
@@ -250,8 +380,15 @@ def _print_facts(facts: dict[str, Any]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     for key, value in facts.items():
-        if key not in ("files", "weights"):
+        if key not in ("files", "weights", "options", "window", "preprocessing"):
             table.add_row(key.replace("_", " "), _plain(value))
+    if facts["window"] is not None:
+        window = facts["window"]
+        text = f"{window['level']:g}/{window['width']:g} HU, level/width ({window['source']})"
+        table.add_row("window", text)
+    if facts["preprocessing"] is not None:
+        rest = {k: v for k, v in facts["preprocessing"].items() if not k.startswith("window")}
+        table.add_row("preprocessing", _plain(rest))
     for file in facts["files"]:
         checks = ", ".join(f"{c['algorithm']} {c['digest']}" for c in file["checks"])
         size = f"{file['size']:,} bytes" if file["size"] else "size unknown"
@@ -262,6 +399,10 @@ def _print_facts(facts: dict[str, Any]) -> None:
             f"{file['filename']}, {size}, {checks or 'no check value'} ({sure})\n"
             f"{file['note']}\n{places}",
         )
+    for option in facts["options"]:
+        default = "-" if option["default"] is None else _plain(option["default"])
+        choices = f"one of {', '.join(option['choices'])}. " if option["choices"] else ""
+        table.add_row(f"option {option['name']}", f"(default {default}) {choices}{option['text']}")
     for name, state in facts["weights"].items():
         table.add_row(f"here: {name}", state.get("path") or state.get("error") or "no")
     stdout_console().print(table)

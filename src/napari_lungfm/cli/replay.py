@@ -8,6 +8,7 @@ import typer
 
 from napari_lungfm.cli.console import note, print_json, stderr_console
 from napari_lungfm.cli.outputs import describe_mask, refuse_overwriting
+from napari_lungfm.cli.segment import CACHE_HELP, cache_budget
 
 if TYPE_CHECKING:
     from napari_lungfm.inference import AnnotationSession
@@ -27,13 +28,15 @@ def replay(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Option of the model, before those of the log."),
     ] = None,
+    cache_mb: Annotated[int | None, typer.Option(min=0, metavar="MIB", help=CACHE_HELP)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Do everything in the log of a session again, and write the masks of all its objects.
 
     The same image, model and weights give the same masks, to the voxel. Another image is
-    refused; another model is taken only if it is named.
+    refused; another model, or another option of the same one, is taken only if it is named, and
+    gives other masks.
     """
     from napari_lungfm import io
     from napari_lungfm.cli.parsing import parse_options
@@ -45,15 +48,24 @@ def replay(
     io.check_output(out)
     recording = read_recording(log)
     name = recording.model_name if model is None else model
-    other = name != recording.model_name
-    options = {**({} if other else recording.options), **parse_options(option or ())}
+    given = parse_options(option or ())
+    options = {**(recording.options if name == recording.model_name else {}), **given}
+    other = name != recording.model_name or options != recording.options
     promptable = create_model(name, device=device, **options)
     volume = io.read_volume(image, series=series)
     started = time.perf_counter()
-    with stderr_console().status("replaying"):
-        session = AnnotationSession.load(
-            recording, volume, promptable, read_only=True, other_model=other
-        )
+    with (
+        stderr_console().status("replaying"),
+        AnnotationSession.load(
+            recording,
+            volume,
+            promptable,
+            read_only=True,
+            other_model=other,
+            options=options,
+            cache=cache_budget(cache_mb),
+        ) as session,
+    ):
         io.write_label_map(session.label_map(), out)
     seconds = time.perf_counter() - started
     objects = _objects(session)

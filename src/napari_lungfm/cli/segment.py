@@ -1,4 +1,4 @@
-"""``segment``: one object from prompts."""
+"""``segment``: one object from prompts, or all that an automatic model finds."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -9,18 +9,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_lungfm._core.exceptions import UsageError
+from napari_lungfm.cli.automatic import refuse_prompt_options, segment_automatically
 from napari_lungfm.cli.console import note, print_json, stderr_console
 from napari_lungfm.cli.outputs import describe_mask, refuse_overwriting
 
 if TYPE_CHECKING:
     from napari_lungfm.geometry import Volume
-    from napari_lungfm.inference import AnnotationSession
+    from napari_lungfm.inference import AnnotationSession, CacheBudget
     from napari_lungfm.models.protocols import PromptableModel
+
+#: What ``--cache-mb`` says of itself, here and in ``replay``.
+CACHE_HELP = "Memory for encoded slices in MiB, 1024 by default; more of them wait on disk."
 
 
 def segment(
     image: Annotated[Path, typer.Option(help="CT: an image file or a DICOM folder.")],
-    model: Annotated[str, typer.Option(help="Name of the model; an unknown one lists all.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Name of the model or folder of a trained one; an unknown one lists all."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Mask to write: .nii.gz, .nrrd, .mha, ...")],
     box: Annotated[
         list[str] | None,
@@ -36,8 +45,14 @@ def segment(
     propagate: Annotated[
         bool, typer.Option(help="Carry the object through the slices, or fill prompted ones only.")
     ] = True,
+    max_extent_mm: Annotated[
+        float | None,
+        typer.Option(help="How far beyond the prompted slices the object may reach, in mm."),
+    ] = None,
     mm: Annotated[bool, typer.Option("--mm", help="Numbers are LPS millimetres.")] = False,
-    label: Annotated[int, typer.Option(min=1, max=255, help="Value of the object.")] = 1,
+    label: Annotated[
+        int | None, typer.Option(min=1, max=255, help="Value of the object; 1 by default.")
+    ] = None,
     series: Annotated[
         str | None, typer.Option(help="SeriesInstanceUID, where a folder has several.")
     ] = None,
@@ -47,40 +62,64 @@ def segment(
     log: Annotated[
         Path | None, typer.Option(help="Event log to write; `replay` makes the mask from it.")
     ] = None,
+    cache_mb: Annotated[int | None, typer.Option(min=0, metavar="MIB", help=CACHE_HELP)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Segment one object from boxes and clicks, and carry it through the slices.
 
     Coordinates are zero-based voxel indices in the image's own grid. Several boxes on different
-    slices are prompts of one object.
+    slices are prompts of one object. Automatic models (lungmask, a trained model's folder) take
+    no prompts and write all their labels.
     """
     from napari_lungfm import io
     from napari_lungfm.cli.parsing import parse_options, parse_prompts
     from napari_lungfm.inference import annotate
-    from napari_lungfm.models.registry import create_model
+    from napari_lungfm.inference.propagation import require_axial
+    from napari_lungfm.models.prompts import check_prompts
+    from napari_lungfm.models.registry import check_options, create_model, is_automatic
 
+    options = parse_options(option or ())
+    if is_automatic(model):
+        prompting = {"--box": box, "--click": click, "--stop": stop, "--mm": mm, "--log": log}
+        others = {
+            "--no-propagate": not propagate,
+            "--label": label is not None,
+            "--max-extent-mm": max_extent_mm is not None,
+            "--cache-mb": cache_mb is not None,
+        }
+        refuse_prompt_options(model, {**prompting, **others})
+        segment_automatically(
+            image, model, out, series=series, options=options, device=device, as_json=as_json
+        )
+        return
+    value = 1 if label is None else label
     if stop and not propagate:
         msg = "--stop ends a propagation, and --no-propagate asks for none; leave one of them out"
         raise UsageError(msg)
+    if max_extent_mm is not None and not (propagate and 0 < max_extent_mm < float("inf")):
+        msg = "--max-extent-mm limits a propagation to a positive number of mm"
+        raise UsageError(msg)
     refuse_overwriting(image, [out] if log is None else [out, log])
     io.check_output(out)
-    options = parse_options(option or ())
-    promptable = create_model(model, device=device, **options)
+    check_options(model, options)
     volume = io.read_volume(image, series=series)
     for text in volume.metadata.get("notes", ()):
         note(f"note: {text}")
+    require_axial(volume.geometry)
     prompts = parse_prompts(box or (), click or (), stop or (), volume.geometry, millimetres=mm)
+    check_prompts(prompts, volume.geometry.shape)  # before large weights are read
+    promptable = create_model(model, device=device, **options)
     started = time.perf_counter()
     with (
         stderr_console().status("segmenting"),
-        logged_session(volume, promptable, options, log) as session,
+        logged_session(volume, promptable, options, log, cache_budget(cache_mb)) as session,
     ):
-        annotate(session, label, prompts, fill=propagate)
+        annotate(session, value, prompts, fill=propagate, max_extent_mm=max_extent_mm)
         result = session.label_map()
         io.write_label_map(result, out)
     seconds = time.perf_counter() - started
-    found = describe_mask(result.array == label, result.geometry)
+    found = describe_mask(result.array == value, result.geometry)
     if as_json:
         where = {"out": str(out), "log": None if log is None else str(log)}
         print_json({**where, "model": model, **found, "seconds": seconds})
@@ -95,14 +134,29 @@ def segment(
 
 @contextmanager
 def logged_session(
-    volume: "Volume", model: "PromptableModel", options: Mapping[str, Any], log: Path | None
+    volume: "Volume",
+    model: "PromptableModel",
+    options: Mapping[str, Any],
+    log: Path | None,
+    cache: "CacheBudget",
 ) -> Iterator["AnnotationSession"]:
     """Yield a session; its log gets its name when all went well, like any other output."""
     from napari_lungfm._core.files import atomic_path
     from napari_lungfm.inference import AnnotationSession
 
     if log is None:
-        yield AnnotationSession(volume, model, options=options)
+        with AnnotationSession(volume, model, options=options, cache=cache) as session:
+            yield session
         return
-    with atomic_path(log) as temporary:
-        yield AnnotationSession(volume, model, log=temporary, options=options)
+    with (
+        atomic_path(log) as temporary,
+        AnnotationSession(volume, model, log=temporary, options=options, cache=cache) as session,
+    ):
+        yield session
+
+
+def cache_budget(cache_mb: int | None) -> "CacheBudget":
+    """Return the room for encoder features that ``--cache-mb`` asks for."""
+    from napari_lungfm.inference import CacheBudget
+
+    return CacheBudget() if cache_mb is None else CacheBudget(cache_mb * 2**20)

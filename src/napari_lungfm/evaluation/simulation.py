@@ -9,7 +9,7 @@ from napari_lungfm._core.types import MaskArray
 from napari_lungfm.evaluation.prompt_protocols import PromptProtocol
 from napari_lungfm.evaluation.shared_model import saved_seconds
 from napari_lungfm.geometry import Volume
-from napari_lungfm.inference.session import AnnotationSession
+from napari_lungfm.inference.session import AnnotationSession, CacheBudget
 from napari_lungfm.metrics import count_overlap
 from napari_lungfm.models.prompts import Prompt
 from napari_lungfm.models.protocols import PromptableModel
@@ -60,6 +60,8 @@ def simulate(
     reference: MaskArray,
     protocol: PromptProtocol,
     rng: np.random.Generator,
+    *,
+    max_extent_mm: float | None = None,
 ) -> Simulation:
     """Let a simulated user delineate a structure.
 
@@ -77,6 +79,8 @@ def simulate(
         How the user prompts.
     rng
         Source of chance; see `PromptProtocol.prompts`.
+    max_extent_mm
+        How far from the prompted slices the object may reach; see `AnnotationSession.propagate`.
 
     Raises
     ------
@@ -85,38 +89,39 @@ def simulate(
     LungFMError
         Whatever the model raises.
     """
-    session = AnnotationSession(volume, model)
-    label = session.add_object().label
-    prompts = list(protocol.prompts(reference, rng))
-    looks = [_work(session, label, prompts, reference, protocol, given=0)]
-    pixel_mm = (volume.spacing[1], volume.spacing[2])
-    for _ in range(protocol.corrections):
-        seen = session.mask(label)
-        click = protocol.correction(seen, reference, pixel_mm, prompts, rng)
-        if click is None:
-            break
-        prompts.append(click)
-        given = len(prompts) - 1
-        looks.append(_work(session, label, prompts, reference, protocol, given=given))
-    return Simulation(session.mask(label), tuple(prompts), tuple(looks))
+    # Unrounded features, as units that share a model have them (`shared_model`).
+    with AnnotationSession(volume, model, cache=CacheBudget(precision="float32")) as session:
+        label = session.add_object().label
+        prompts = list(protocol.prompts(reference, rng))
+        user = _User(session, label, reference, protocol, max_extent_mm)
+        looks = [user.work(prompts, given=0)]
+        pixel_mm = (volume.spacing[1], volume.spacing[2])
+        for _ in range(protocol.corrections):
+            seen = session.mask(label)
+            click = protocol.correction(seen, reference, pixel_mm, prompts, rng)
+            if click is None:
+                break
+            prompts.append(click)
+            looks.append(user.work(prompts, given=len(prompts) - 1))
+        return Simulation(session.mask(label), tuple(prompts), tuple(looks))
 
 
-def _work(
-    session: AnnotationSession,
-    label: int,
-    prompts: list[Prompt],
-    reference: MaskArray,
-    protocol: PromptProtocol,
-    *,
-    given: int,
-) -> Interaction:
-    """Give the prompts after the first ``given`` ones, carry the object on, and look."""
-    saved = saved_seconds(session.model)
-    started = time.perf_counter()
-    session.add_prompts(label, prompts[given:])
-    if protocol.fill:
-        for _ in session.propagate(label):
-            pass
-    seconds = time.perf_counter() - started + saved_seconds(session.model) - saved
-    dice = count_overlap(session.mask(label), reference).dice
-    return Interaction(len(prompts), dice, seconds)
+@dataclass(frozen=True, eq=False)
+class _User:
+    session: AnnotationSession
+    label: int
+    reference: MaskArray
+    protocol: PromptProtocol
+    max_extent_mm: float | None
+
+    def work(self, prompts: list[Prompt], *, given: int) -> Interaction:
+        """Give the prompts after the first ``given`` ones, carry the object on, and look."""
+        saved = saved_seconds(self.session.model)
+        started = time.perf_counter()
+        self.session.add_prompts(self.label, prompts[given:])
+        if self.protocol.fill:
+            for _ in self.session.propagate(self.label, max_extent_mm=self.max_extent_mm):
+                pass
+        seconds = time.perf_counter() - started + saved_seconds(self.session.model) - saved
+        dice = count_overlap(self.session.mask(self.label), self.reference).dice
+        return Interaction(len(prompts), dice, seconds)

@@ -2,10 +2,11 @@
 
 from napari_lungfm.inference.propagation import propagate_object, require_axial
 from napari_lungfm.inference.segmentation import annotate, segment_object, segment_objects
-from napari_lungfm.inference.session import AnnotationSession
+from napari_lungfm.inference.session import AnnotationSession, CacheBudget
 
 __all__ = [
     "AnnotationSession",
+    "CacheBudget",
     "annotate",
     "propagate_object",
     "require_axial",

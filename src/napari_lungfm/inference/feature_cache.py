@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from napari_lungfm._core.exceptions import LungFMWarning, OutputError, UsageError
-from napari_lungfm._core.files import atomic_path, make_folder
+from napari_lungfm._core.files import atomic_path, make_folder, output_error
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.models.foundation.features import FeatureKey, Features, size_of
 
@@ -66,7 +66,8 @@ class BoundedFeatureCache:
     memory_bytes
         The most that is held in memory. Beyond it, what was not used for longest goes to disk.
     disk_bytes
-        The most that is held on disk; 0 for none.
+        The most that is held on disk; 0 for none. Of a temporary folder no more than half of
+        what was free is used.
     folder
         Where files go. They stay, and are found again by a later session on the same volume,
         model and window. ``None`` takes a temporary folder.
@@ -235,12 +236,30 @@ class BoundedFeatureCache:
 
     def _write(self, name: str, features: Features) -> None:
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="lungfm-features-"))
+            self._folder = self._temporary_folder()
         path = self._path(name)
-        with atomic_path(path) as temporary:
-            save_file({f"{i:02d}": f for i, f in enumerate(features)}, temporary)
+        tensors = {f"{i:02d}": f for i, f in enumerate(features)}
+        try:
+            if self._temporary:  # nobody else reads it: no need to wait for the disk
+                save_file(tensors, path)
+            else:
+                with atomic_path(path) as temporary:
+                    save_file(tensors, temporary)
+        except SafetensorError as error:  # it has no OSError for a full disk
+            path.unlink(missing_ok=True)
+            msg = f"cannot write '{path}': {error}"
+            raise OutputError(msg) from error
         self._files[name] = path.stat().st_size
         self._disk_bytes += self._files[name]
+
+    def _temporary_folder(self) -> Path:
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="lungfm-features-"))
+        except OSError as error:
+            raise output_error(tempfile.gettempdir(), error) from error
+        # Others need room there too, and on some systems it is memory.
+        self._disk_budget = min(self._disk_budget, shutil.disk_usage(folder).free // 2)
+        return folder
 
     def _read(self, name: str) -> Features | None:
         if name not in self._files:

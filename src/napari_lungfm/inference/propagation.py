@@ -116,6 +116,7 @@ def _walked(
 ) -> Iterator[tuple[int, SlicePrediction]]:
     groups = by_slice(prompts)
     known: dict[int, SlicePrediction] = {}
+    announce(predictor, prompts)
     for z in prompted_slices(prompts):
         known[z] = edited(predictor.predict_slice(z, groups[z], None), groups[z])
         yield z, known[z]
@@ -123,6 +124,13 @@ def _walked(
         for z, prediction in SliceWalk(predictor, groups, known).carry(slices, slices):
             if prediction.mask.any():
                 yield z, prediction
+
+
+def announce(predictor: SlicePredictor, prompts: Sequence[Prompt]) -> None:
+    """Tell a predictor that encodes slices in batches which prompts it will get."""
+    told = getattr(predictor, "announce", None)
+    if told is not None:
+        told(prompts)
 
 
 class SliceWalk:

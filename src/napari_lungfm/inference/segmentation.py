@@ -87,18 +87,18 @@ def segment_objects(
         See `propagate_object`; also if a label is not 1 to 255.
     """
     report = _Progress(progress, [_most_slices(p, volume, fill=fill) for p in objects.values()])
-    session = AnnotationSession(volume, model)
-    for label, prompts in objects.items():
-        annotate(
-            session,
-            label,
-            prompts,
-            fill=fill,
-            max_extent_mm=max_extent_mm,
-            listener=lambda update: report.step(),
-        )
-        report.finish_object()
-    return session.label_map()
+    with AnnotationSession(volume, model) as session:
+        for label, prompts in objects.items():
+            annotate(
+                session,
+                label,
+                prompts,
+                fill=fill,
+                max_extent_mm=max_extent_mm,
+                listener=lambda update: report.step(),
+            )
+            report.finish_object()
+        return session.label_map()
 
 
 def annotate(

@@ -21,7 +21,7 @@ import numpy as np
 
 from napari_lungfm.geometry import VolumeGeometry
 from napari_lungfm.inference.crops import SliceCrop, whole_mask
-from napari_lungfm.inference.propagation import SliceWalk, edited, hand_edit
+from napari_lungfm.inference.propagation import SliceWalk, announce, edited, hand_edit
 from napari_lungfm.models.prompts import Prompt, is_conditioning, says_absent
 from napari_lungfm.models.protocols import (
     ObjectTracker,
@@ -118,6 +118,7 @@ class SliceTracker:
 
     def start(self, prompts: Sequence[Prompt] = ()) -> SliceState:
         """Return the state of a new object."""
+        announce(self._predictor, prompts)
         return SliceState()
 
     def prompt(
@@ -284,10 +285,20 @@ class MemoryTracker:
     def prompt(
         self, state: MemoryState, z: int, prompts: Sequence[Prompt]
     ) -> tuple[MemoryState, SlicePrediction]:
-        """Segment, or correct, slice ``z`` from all prompts on it."""
+        """Segment, or correct, slice ``z`` from all prompts on it.
+
+        Raises
+        ------
+        PromptError
+            If the model cannot use them, such as beside what it has zoomed in on.
+        """
         state = replace(state, groups={**state.groups, z: tuple(prompts)})
         absent = any(says_absent(prompt) for prompt in prompts)
         usable = z in state.told | state.found or any(is_conditioning(p) for p in prompts)
+        if not absent and not usable:
+            # They wait for a walk. Whether the model can use them is found out now: a walk that
+            # has begun cannot start with a larger crop any more.
+            self._tracker.prompt(state.inner, z, prompts)
         if absent or not usable:
             return state, SlicePrediction(np.zeros(self._shape, dtype=bool))
         return self._tell(state, z)

@@ -4,13 +4,14 @@ All coordinates are zero-based voxel indices in the image's own grid. A prompt i
 value, so that an event log, a record and a test can hold it as it is.
 """
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from napari_lungfm._core.exceptions import PromptError
+from napari_lungfm._core.exceptions import PromptError, UsageError
 from napari_lungfm._core.types import Index3, SliceMask
 
 
@@ -113,9 +114,11 @@ def check_prompts(prompts: Sequence[Prompt], shape: Index3) -> None:
     Raises
     ------
     PromptError
-        If one lies outside the volume, is of zero area, or contradicts another (two outlines of
-        one slice among them); if none says where the object is.
+        If one is not made of whole numbers, lies outside the volume, is of zero area, or
+        contradicts another (two outlines of one slice among them); if none says where the object
+        is.
     """
+    prompts = [plain_prompt(prompt) for prompt in prompts]
     for prompt in prompts:
         _check_prompt(prompt, shape)
     if not any(is_conditioning(prompt) for prompt in prompts):
@@ -206,6 +209,90 @@ def slice_range(prompts: Sequence[Prompt], depth: int) -> range:
     return range(first, last + 1)
 
 
+def whole_number(value: Any, what: str, error: type[UsageError] = PromptError) -> int:
+    """Return a whole number as a plain ``int``; numpy's count, truth values and 5.0 do not.
+
+    Parameters
+    ----------
+    value
+        The number.
+    what
+        What it is, for the message.
+    error
+        What to raise.
+
+    Raises
+    ------
+    UsageError
+        Of the kind ``error``, if it is none.
+    """
+    try:
+        if not isinstance(value, bool | np.bool_):
+            return operator.index(value)
+    except TypeError:
+        pass
+    msg = f"{what} is {_short(value)}, which is not a whole number"
+    raise error(msg)
+
+
+def plain_prompt(prompt: Prompt) -> Prompt:
+    """Return a prompt of plain numbers; one that is made of them already comes back itself.
+
+    Raises
+    ------
+    PromptError
+        If it is no prompt, a coordinate is not a whole number, or a mask has no two axes or has
+        NaN in it.
+    """
+    match prompt:
+        case Box(z, y0, x0, y1, x1):
+            sides = {"slice": z, "y0": y0, "x0": x0, "y1": y1, "x1": x1}
+            plain: Prompt = Box(*(whole_number(v, f"{k} of a box") for k, v in sides.items()))
+        case Click(z, y, x, positive):
+            if not isinstance(positive, bool | np.bool_):
+                msg = f"a click is positive or not (true or false), not {_short(positive)}"
+                raise PromptError(msg)
+            plain = Click(
+                whole_number(z, "the slice of a click"),
+                whole_number(y, "the row of a click"),
+                whole_number(x, "the column of a click"),
+                bool(positive),
+            )
+        case Stop(z):
+            plain = Stop(whole_number(z, "the slice of a stop"))
+        case MaskPrompt():
+            z = whole_number(prompt.z, "the slice of a mask")
+            mask = _plain_mask(prompt.mask, z)
+            plain = prompt if mask is prompt.mask and type(prompt.z) is int else MaskPrompt(z, mask)
+        case _:
+            msg = f"{_short(prompt)} is not a prompt: give a Box, Click, Stop or MaskPrompt"
+            raise PromptError(msg)
+    return plain
+
+
+def _plain_mask(mask: Any, z: int) -> SliceMask:
+    try:
+        array = np.asarray(mask)
+    except ValueError as error:
+        msg = f"the mask on slice {z} is no array of rows and columns ({error})"
+        raise PromptError(msg) from error
+    if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "biuf":
+        msg = (
+            f"the mask on slice {z} has shape {array.shape} and type {array.dtype}; it must be "
+            "truth values (or numbers) in rows and columns"
+        )
+        raise PromptError(msg)
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        msg = f"the mask on slice {z} has NaN in it, which is neither inside nor outside"
+        raise PromptError(msg)
+    return array if array.dtype.kind == "b" else array != 0
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def to_dict(prompt: Prompt) -> dict[str, Any]:
     """Return a prompt as plain values for JSON; `from_dict` reads it back exactly."""
     match prompt:
@@ -244,18 +331,19 @@ def from_dict(values: Mapping[str, Any]) -> Prompt:
     try:
         match values["kind"]:
             case "box":
-                return Box(int(values["z"]), *(int(v) for v in values["box"]))
+                return plain_prompt(Box(values["z"], *values["box"]))
             case "click":
-                y, x = (int(v) for v in values["point"])
-                return Click(int(values["z"]), y, x, bool(values["positive"]))
+                y, x = values["point"]
+                return plain_prompt(Click(values["z"], y, x, values["positive"]))
             case "stop":
-                return Stop(int(values["z"]))
+                return plain_prompt(Stop(values["z"]))
             case "mask":
-                return MaskPrompt(int(values["z"]), _from_runs(values["runs"], values["shape"]))
-    except (KeyError, TypeError, ValueError) as error:
-        msg = f"not a prompt: {dict(values)!r} ({error})"
+                mask = _from_runs(values["runs"], values["shape"])
+                return plain_prompt(MaskPrompt(values["z"], mask))
+    except (KeyError, TypeError, ValueError, MemoryError) as error:
+        msg = f"not a prompt: {_short(values)} ({error})"
         raise PromptError(msg) from error
-    msg = f"there is no prompt of kind '{values['kind']}'; known: box, click, stop, mask"
+    msg = f"there is no prompt of kind {_short(values['kind'])}; known: box, click, stop, mask"
     raise PromptError(msg)
 
 
@@ -343,5 +431,10 @@ def _run_lengths(mask: SliceMask) -> list[int]:
 
 
 def _from_runs(runs: Sequence[int], shape: Sequence[int]) -> SliceMask:
-    values = np.arange(len(runs)) % 2 == 1
-    return np.repeat(values, [int(n) for n in runs]).reshape([int(n) for n in shape])
+    lengths = [whole_number(n, "a run of a mask") for n in runs]
+    height, width = (whole_number(n, "a side of a mask") for n in shape)
+    if min(lengths, default=0) < 0 or sum(lengths) != height * width:
+        msg = f"the runs of a mask cover {sum(lengths)} voxels, not {height} x {width}"
+        raise PromptError(msg)
+    values = np.arange(len(lengths)) % 2 == 1
+    return np.repeat(values, lengths).reshape(height, width)

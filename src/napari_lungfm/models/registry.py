@@ -5,12 +5,31 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeAlias, get_type_hints
+from pathlib import Path
+from types import UnionType
+from typing import (
+    Any,
+    Literal,
+    NoReturn,
+    TypeAlias,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic import TypeAdapter, ValidationError
 
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.imports import require
+from napari_lungfm.models.automatic.protocol import AutomaticModel
+from napari_lungfm.models.automatic.published import needed_weights
+from napari_lungfm.models.automatic.store import TrainedStore
+from napari_lungfm.models.automatic.trained import (
+    TrainedModel,
+    is_trained_model,
+    read_description,
+)
 from napari_lungfm.models.cards import full_name
 from napari_lungfm.models.catalogue import (
     checkpoint_card,
@@ -22,7 +41,7 @@ from napari_lungfm.models.devices import check_device_name
 from napari_lungfm.models.protocols import PromptableModel
 from napari_lungfm.models.weights import WeightStore
 
-ModelKind: TypeAlias = Literal["prompt-only", "classical", "foundation"]
+ModelKind: TypeAlias = Literal["prompt-only", "classical", "foundation", "automatic"]
 
 
 @dataclass(frozen=True)
@@ -55,12 +74,32 @@ class _Entry:
     card: ModelCard
     factory: str  # "module:callable", imported when a model is created
     fixed: tuple[tuple[str, str], ...] = ()  # options that make the name, not open to callers
+    on_device: bool = False  # runs on torch and takes a device
 
 
 #: Family of the catalogue → what makes its models.
 _FACTORIES: dict[str, str] = {
     "sam": "napari_lungfm.models.foundation.factory:sam_model",
     "sam2": "napari_lungfm.models.foundation.factory:sam2_model",
+}
+#: The same for models that need no prompts.
+_AUTOMATIC_FACTORIES: dict[str, str] = {
+    "lungmask": "napari_lungfm.models.automatic.lungmask_model:lungmask_model",
+}
+#: `TrainedModel.family` → what loads its folder.
+_TRAINED_FACTORIES: dict[str, str] = {
+    "slice-network": "napari_lungfm.models.automatic.loading:load_slice_network",
+}
+#: What can be trained: card by the name that its trained models go by. Parameters are those of
+#: the paper's configuration; a trained model has its own.
+_TRAINABLE = {
+    card.name: card
+    for card in (
+        ModelCard("unet", "automatic", 31_030_788, "unstated", "U-Net on slices, trained by you"),
+        ModelCard(
+            "deeplabv3", "automatic", 58_626_628, "unstated", "DeepLabV3 on slices, trained by you"
+        ),
+    )
 }
 
 _ENTRIES = {
@@ -94,13 +133,54 @@ _ENTRIES = {
             ),
             "napari_lungfm.models.classical:ClassicalModel",
         ),
+        _Entry(
+            ModelCard(
+                "lungfm-s",
+                "foundation",
+                4_410_979,
+                "BSD-3-Clause",
+                "our own small promptable network; its weights come with the package",
+            ),
+            "napari_lungfm.models.lungfm.model:LungFMModel",
+            on_device=True,
+        ),
     )
 }
+_LUNGS = _Entry(
+    ModelCard(
+        "lungs-classical",
+        "automatic",
+        0,
+        "BSD-3-Clause",
+        "left and right lung by thresholds and components; the fallback of lungmask",
+    ),
+    "napari_lungfm.models.automatic.classical_lungs:ClassicalLungs",
+)
 
 
 def model_names() -> tuple[str, ...]:
     """Return the names that `create_model` knows; foundation models need their weights too."""
     return (*_ENTRIES, *_foundation_names())
+
+
+def brings_weights(name: str) -> bool:
+    """Tell whether a promptable model runs as it is installed, with no weights to get first."""
+    return name in _ENTRIES
+
+
+def automatic_names() -> tuple[str, ...]:
+    """Return the names that `create_automatic_model` knows, beside folders of trained models."""
+    return (*_published_automatic(), _LUNGS.card.name, *_TRAINABLE)
+
+
+def trainable_cards() -> tuple[ModelCard, ...]:
+    """Return the cards of what can be trained; each trained model has a card of its own."""
+    return tuple(_TRAINABLE.values())
+
+
+def is_automatic(name: str) -> bool:
+    """Tell whether a name is an automatic model's, or the folder of a trained model."""
+    return name.partition(":")[0] in automatic_names() or is_trained_model(name)
 
 
 def model_card(name: str) -> ModelCard:
@@ -114,6 +194,28 @@ def model_card(name: str) -> ModelCard:
     return _entry(name).card
 
 
+def trained_model(name: str) -> TrainedModel | None:
+    """Return the description of a trained model; ``None`` for models of other kinds.
+
+    What it says of the patients that the model has seen is for the benchmark to heed:
+    `TrainedModel.refuse_seen`.
+
+    Parameters
+    ----------
+    name
+        A folder, or a name such as ``unet:task06``.
+
+    Raises
+    ------
+    WeightsNotFoundError
+        If no model of this name was trained or imported here.
+    WeightsError
+        If its description is damaged.
+    """
+    folder = _trained_folder(name)
+    return None if folder is None else read_description(folder)
+
+
 def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Refuse a name or an option that does not exist, without loading any weights.
 
@@ -125,12 +227,15 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     """
     entry = _entry(name)
     factory, checked = _factory(entry, options)
-    if entry.card.kind != "foundation":
+    if not entry.on_device:
         factory(**dict(entry.fixed), **checked)
 
 
 def check_weights(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse a foundation model whose weights are not stored here, without loading them.
+    """Refuse a model whose weights are not stored here, without loading them.
+
+    lungmask is refused too, unless its fallback is asked for by ``fallback=True``: a table must
+    not show one method under the name of another.
 
     Raises
     ------
@@ -139,11 +244,16 @@ def check_weights(name: str, options: Mapping[str, Any]) -> None:
     WeightsNotFoundError
         If its weights are not here; the message says how to get them.
     """
-    if _entry(name).card.kind == "foundation" and options.get("weights") is None:
-        WeightStore().find(name)
+    if trained_model(name) is not None:
+        return
+    entry = _entry(name)
+    given = options.get("weights") is not None or options.get("fallback") is True
+    if entry.on_device and not given and not brings_weights(name):
+        for each in needed_weights(name):
+            WeightStore().find(each)
 
 
-def create_model(name: str, *, device: str = "auto", **options: Any) -> PromptableModel:
+def create_model(name: str, /, *, device: str = "auto", **options: Any) -> PromptableModel:
     """Make a promptable model, with its weights.
 
     Parameters
@@ -158,15 +268,42 @@ def create_model(name: str, *, device: str = "auto", **options: Any) -> Promptab
     Raises
     ------
     UsageError
-        If there is no model of this name, or it has no such option.
+        If there is no model of this name, it needs no prompts, or it has no such option.
     LungFMError
         If the weights of a foundation model are missing or unusable.
     """
-    check_device(name, device)
-    entry = _entry(name)
-    where = {"device": device} if entry.card.kind == "foundation" else {}
-    factory, checked = _factory(entry, options)
-    return factory(**dict(entry.fixed), **where, **checked)
+    if is_automatic(name):
+        msg = f"'{name}' is an automatic model: it takes no prompts and cannot be prompted"
+        raise UsageError(msg)
+    model: PromptableModel = _create(name, device, options)
+    return model
+
+
+def create_automatic_model(name: str, /, *, device: str = "auto", **options: Any) -> AutomaticModel:
+    """Make an automatic model, with its weights.
+
+    Parameters
+    ----------
+    name
+        One of `automatic_names`, with a variant or label after a colon, or the folder of a
+        trained model.
+    device
+        Where it runs; see `check_device`.
+    **options
+        Keyword arguments of the model, such as ``postprocessing`` of trained ones.
+
+    Raises
+    ------
+    UsageError
+        If there is no model of this name, it needs prompts, or it has no such option.
+    LungFMError
+        If its weights are missing or unusable.
+    """
+    if not is_automatic(name) and name in (*model_names(), *checkpoint_names()):
+        msg = f"'{name}' is a promptable model: it needs boxes or clicks"
+        raise UsageError(msg)
+    model: AutomaticModel = _create(name, device, options)
+    return model
 
 
 def check_device(name: str, device: str) -> None:
@@ -175,7 +312,7 @@ def check_device(name: str, device: str) -> None:
     Parameters
     ----------
     name
-        One of `model_names`.
+        One of `model_names` or `automatic_names`.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:0"`` and so on, or ``"mps"``.
 
@@ -185,20 +322,27 @@ def check_device(name: str, device: str) -> None:
         If there is no such kind of device, or the model runs on the CPU only.
     """
     check_device_name(device)
-    card = model_card(name)
-    if device not in ("auto", "cpu") and card.kind in ("prompt-only", "classical"):
+    if device not in ("auto", "cpu") and not _entry(name).on_device:
         msg = f"model '{name}' runs on the CPU only; leave --device out or give cpu"
         raise UsageError(msg)
 
 
+def _create(name: str, device: str, options: Mapping[str, Any]) -> Any:
+    check_device(name, device)
+    entry = _entry(name)
+    where = {"device": device} if entry.on_device else {}
+    factory, checked = _factory(entry, options)
+    return factory(**dict(entry.fixed), **where, **checked)
+
+
 def _factory(
     entry: _Entry, options: Mapping[str, Any]
-) -> tuple[Callable[..., PromptableModel], dict[str, Any]]:
+) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Import what makes a model, and check the names and types of the options."""
     module, _, attribute = entry.factory.partition(":")
-    if entry.card.kind == "foundation":
+    if entry.on_device:
         require("torch", purpose=f"model '{entry.card.name}'")
-    factory: Callable[..., PromptableModel] = getattr(importlib.import_module(module), attribute)
+    factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     not_options = {*dict(entry.fixed), "device"}
     known = [name for name in inspect.signature(factory).parameters if name not in not_options]
     unknown = [option for option in options if option not in known]
@@ -221,9 +365,19 @@ def _checked(model: str, option: str, value: Any, hint: Any) -> Any:
             raise TypeError
         return TypeAdapter(hint).validate_python(value)
     except (TypeError, ValidationError) as error:
-        wanted = getattr(hint, "__name__", None) or str(hint)
-        msg = f"option '{option}' of model '{model}' must be of type {wanted}, not {value!r}"
+        msg = f"option '{option}' of model '{model}' must be {_in_words(hint)}, not {value!r}"
         raise UsageError(msg) from error
+
+
+def _in_words(hint: Any) -> str:
+    """Return what a type allows, as a user would say it."""
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(str(value) for value in get_args(hint))
+    if get_origin(hint) in (Union, UnionType):
+        kinds = (kind for kind in get_args(hint) if kind is not type(None))
+        return " or ".join(_in_words(kind) for kind in kinds)
+    words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+    return words.get(hint) or f"of type {getattr(hint, '__name__', hint)}"
 
 
 def _foundation_names() -> tuple[str, ...]:
@@ -231,27 +385,68 @@ def _foundation_names() -> tuple[str, ...]:
     return tuple(card.name for card in cards if card.runnable and card.family in _FACTORIES)
 
 
+def _published_automatic() -> tuple[str, ...]:
+    cards = (checkpoint_card(name) for name in checkpoint_names())
+    return tuple(card.name for card in cards if card.family in _AUTOMATIC_FACTORIES)
+
+
+def _trained_folder(name: str) -> Path | None:
+    """Folder of a trained model that a name or path stands for."""
+    if name.partition(":")[0] in _TRAINABLE:
+        return TrainedStore().find(name)
+    return Path(name) if is_trained_model(name) else None
+
+
 def _entry(name: str) -> _Entry:
     if name in _ENTRIES:
         return _ENTRIES[name]
+    if name == _LUNGS.card.name:
+        return _LUNGS
+    folder = _trained_folder(name)
+    if folder is not None:
+        return _trained_entry(folder, read_description(folder))
     model = name.partition(":")[0]
-    if model not in _foundation_names():
+    if model not in (*_foundation_names(), *_published_automatic()):
         _explain_unknown(name)
     card, variant = resolve(name)
     own = full_name(card.name, variant, card)
+    automatic = card.family in _AUTOMATIC_FACTORIES
+    kind: ModelKind = "automatic" if automatic else "foundation"
+    factories = _AUTOMATIC_FACTORIES if automatic else _FACTORIES
     return _Entry(
-        ModelCard(own, "foundation", card.parameters, card.licence, card.summary),
-        _FACTORIES[card.family],
+        ModelCard(own, kind, card.parameters, card.licence, card.summary),
+        factories[card.family],
         (("name", own),),
+        on_device=True,
     )
 
 
+def _trained_entry(folder: Path, description: TrainedModel) -> _Entry:
+    if description.family not in _TRAINED_FACTORIES:
+        msg = f"'{folder}' is of the family '{description.family}', which cannot be run here"
+        raise UsageError(msg)
+    card = ModelCard(
+        description.title,
+        "automatic",
+        description.parameters,
+        "unstated",
+        f"{description.architecture} trained on {description.cohort}",
+    )
+    factory = _TRAINED_FACTORIES[description.family]
+    return _Entry(card, factory, (("folder", str(folder)),), on_device=True)
+
+
 def _explain_unknown(name: str) -> NoReturn:
-    close = difflib.get_close_matches(name.lower(), model_names(), n=1)
+    known = (*model_names(), *automatic_names())
+    close = difflib.get_close_matches(name.lower(), known, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
-    msg = f"there is no model '{name}'; {hint}known: {', '.join(model_names())}"
+    msg = (
+        f"there is no model '{name}'; {hint}known: {', '.join(known)}, or a trained model's folder"
+    )
     if name in checkpoint_names():
-        msg = f"'{name}' is no promptable model that can be run here; see: models show {name}"
+        msg = f"'{name}' is no model that can be run here; see: models show {name}"
     elif is_ambiguous(name):
         resolve(name)  # raises, with both meanings explained
+    elif Path(name).is_dir():
+        read_description(name)  # raises: the folder is no trained model
     raise UsageError(msg)

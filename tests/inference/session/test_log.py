@@ -19,6 +19,7 @@ from napari_lungfm.inference.session import (
     SessionError,
     SessionFileError,
     SessionMismatchError,
+    read_recording,
 )
 from napari_lungfm.models import create_model
 from napari_lungfm.models.prompts import Box, Click, Stop
@@ -65,6 +66,9 @@ def test_every_line_says_what_when_and_with_what(logged: Any, tmp_path: Path) ->
         "weights": "w0",
         "window": [-600, 1500],
         "options": {},
+        "settings": {},
+        "precision": None,
+        "features": None,
     }
     for number, line in enumerate(lines):
         assert line["schema_version"] == 1
@@ -379,3 +383,79 @@ def test_a_tampered_saved_session_is_refused(
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(SessionFileError):
         AnnotationSession.load(path, volume, fake_model())
+
+
+# ---------------------------------------------------------------------- one writer
+def test_a_second_writer_is_noticed_before_anything_is_computed(
+    logged: Any, tmp_path: Path, volume: Volume, fake_model: Any, run_all: Any, masks_of: Any
+) -> None:
+    path = tmp_path / "log.jsonl"
+    second = AnnotationSession.load(path, volume, fake_model())
+    second.add_prompt(3, Click(7, 4, 4))
+    text, state, calls = path.read_text(), logged.state, len(logged.model.predictor.calls)
+    for act in (lambda: logged.add_prompt(3, Stop(8)), lambda: run_all(logged), logged.undo):
+        with pytest.raises(OutputError, match=r"changed by another program.*save the session"):
+            act()
+    assert logged.state is state
+    assert len(logged.model.predictor.calls) == calls
+    assert path.read_text() == text
+    logged.save(tmp_path / "rescued")  # nothing is lost
+    again = AnnotationSession.load(tmp_path / "rescued", volume, fake_model())
+    assert masks_of(again) == masks_of(logged)
+    again.add_prompt(3, Stop(8))
+    second.undo()  # whose log it is now
+    AnnotationSession.load(path, volume, fake_model())
+
+
+def test_a_log_that_grows_while_it_is_opened_is_not_cut(
+    logged: Any, tmp_path: Path, volume: Volume, fake_model: Any
+) -> None:
+    path = tmp_path / "log.jsonl"
+    recording = read_recording(path)
+    logged.add_prompt(3, Stop(8))
+    text = path.read_text()
+    with pytest.raises(OutputError, match="changed by another program since it was opened"):
+        AnnotationSession.load(recording, volume, fake_model())
+    assert path.read_text() == text
+    copy = AnnotationSession.load(recording, volume, fake_model(), log=tmp_path / "copy.jsonl")
+    copy.add_prompt(3, Stop(8))
+
+
+@pytest.mark.parametrize("instead", [None, "the same", "another"])
+def test_a_log_that_is_gone_or_another_file_is_not_begun_anew(
+    logged: Any, tmp_path: Path, instead: str | None
+) -> None:
+    path = tmp_path / "log.jsonl"
+    data = path.read_bytes()
+    path.rename(tmp_path / "moved.jsonl")
+    if instead is not None:
+        path.write_bytes(data if instead == "the same" else b"")
+    with pytest.raises(OutputError, match=r"is gone|changed by another program") as raised:
+        logged.add_prompt(3, Stop(8))
+    assert "\n" not in str(raised.value)
+    assert path.exists() == (instead is not None)
+    if instead is None:
+        logged.save(tmp_path / "rescued")
+        (tmp_path / "moved.jsonl").rename(path)
+        logged.add_prompt(3, Stop(8))  # back in its place
+
+
+def test_a_walk_whose_log_goes_on_the_way_leaves_no_trace(logged: Any, tmp_path: Path) -> None:
+    state = logged.state
+    stream = logged.propagate(3)
+    next(stream)
+    (tmp_path / "log.jsonl").unlink()
+    with pytest.raises(OutputError, match="is gone; this action was not done"):
+        list(stream)
+    assert logged.state is state
+
+
+def test_a_session_is_not_saved_over_its_own_log(logged: Any, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    data = path.read_bytes()
+    (tmp_path / "link").symlink_to(path)
+    for name in ("log.jsonl", "link", f"../{tmp_path.name}/log.jsonl"):
+        with pytest.raises(SessionError, match="is the log of this session"):
+            logged.save(tmp_path / name)
+    assert path.read_bytes() == data
+    logged.save(tmp_path / "other")

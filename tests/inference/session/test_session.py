@@ -501,7 +501,7 @@ def test_states_are_made_again_when_they_were_dropped(opened: Any, run_all: Any)
         run_all(session, 3)
     assert one.get(3).masks == many.get(3).masks
     assert one.get(5).masks == many.get(5).masks
-    assert len(one._engine.runner._states) == 1
+    assert len(one._engine.runner.states) == 1
     calls = len(many.model.predictor.calls)
     while many.can_undo:
         many.undo()
@@ -535,6 +535,38 @@ def test_a_zoomed_model_starts_anew_where_a_prompt_does_not_fit(
     run_all(fresh)
     run_all(fresh)
     assert session.get(3).masks == fresh.get(3).masks
+
+
+def test_a_negative_click_beside_the_crop_may_come_before_the_first_walk(
+    opened: Any, run_all: Any, monkeypatch: Any
+) -> None:
+    """As one that comes after it: the object begins anew with a larger crop."""
+    click = Click(7, 1, 1, positive=False)
+    masks = []
+    for walk_first in (False, True):
+        session = opened()
+        tracker = session.model.predictor
+        prompt = tracker.prompt
+
+        def narrow(state: Any, z: int, prompts: Any, prompt: Any = prompt) -> Any:
+            if any("'z': 7" not in state.start and p.z == 7 for p in prompts):
+                raise PromptError("outside the zoomed crop")
+            return prompt(state, z, prompts)
+
+        monkeypatch.setattr(tracker, "prompt", narrow)
+        session.add_prompt(3, BOX)
+        if walk_first:
+            run_all(session)
+        session.add_prompt(3, click)
+        run_all(session)
+        assert "'z': 7" in session._engine.runner.run(session.get(3).history).state.inner.start
+        masks.append(session.get(3).masks)
+        session.undo()
+        session.undo()
+        session.redo()
+        run_all(session)
+        assert session.get(3).masks == masks[-1]
+    assert masks[0].keys() == masks[1].keys()
 
 
 def test_a_sagittal_volume_is_refused(volume: Volume, fake_model: Any) -> None:

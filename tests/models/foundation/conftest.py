@@ -145,15 +145,35 @@ class LazyImages:
         return prepare_images([self._source.grey(z, self._crop)], self._size)[0]
 
 
+def _remembering(forward: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any]:
+    known: dict[bytes, Any] = {}
+
+    def remembered(images: torch.Tensor) -> Any:
+        key = images.numpy().tobytes()
+        if key not in known:
+            known[key] = forward(images)
+        return dict(known[key])
+
+    return remembered
+
+
 class Stock:
     """``SAM2VideoPredictor`` on a volume instead of a video."""
 
     def __init__(
-        self, config: dict[str, Any], weights: Any, volume: Volume, **options: Any
+        self,
+        config: dict[str, Any],
+        weights: Any,
+        volume: Volume,
+        *,
+        encode_once: bool = False,
+        **options: Any,
     ) -> None:
         full = {**config, "_target_": STOCK_PREDICTOR, **options}
         self.predictor: Any = build_sam2(full)
         self.predictor.load_state_dict(weights)
+        if encode_once:  # it keeps the features of one frame only, which takes time, no more
+            self.predictor.forward_image = _remembering(self.predictor.forward_image)
         module = __import__("sam2.sam2_video_predictor", fromlist=["x"])
         images, shape = LazyImages(volume, config["image_size"]), volume.shape[1:]
         with pytest.MonkeyPatch.context() as patch:
@@ -185,6 +205,13 @@ class Stock:
                 result[0]: self._logits(result, obj)
                 for result in self.predictor.propagate_in_video(self.state, **kw)
             }
+
+    def walk_both(self, **kw: Any) -> tuple[dict[int, npt.NDArray[Any]], ...]:
+        """One walk, in which all objects are tracked, for the objects 1 and 2."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self._module, "tqdm", lambda items, **_: items)
+            results = list(self.predictor.propagate_in_video(self.state, **kw))
+        return tuple({r[0]: self._logits(r, obj) for r in results} for obj in (1, 2))
 
     def forget_tracked(self) -> None:
         """Drop what earlier passes left behind, prompted slices kept."""

@@ -1,10 +1,6 @@
-import numpy as np
 import pytest
-import torch
 
 from napari_lungfm._core.exceptions import UsageError
-from napari_lungfm.geometry import Volume, VolumeGeometry
-from napari_lungfm.inference import segment_object
 from napari_lungfm.models.cards import CheckpointCard
 from napari_lungfm.models.catalogue import checkpoint_card, checkpoint_names
 from napari_lungfm.models.catalogue_sam import BOXES_ONLY
@@ -14,9 +10,7 @@ from napari_lungfm.models.foundation.factory import (
     preprocessing_of,
     recommended_window,
 )
-from napari_lungfm.models.foundation.sam2_build import build_sam2, published_config
 from napari_lungfm.models.foundation.zoom import Zoom
-from napari_lungfm.models.prompts import Box
 from napari_lungfm.models.registry import create_model, model_card, model_names
 from napari_lungfm.preprocessing.windowing import WINDOWS, Window
 
@@ -33,10 +27,12 @@ def test_zoom_by_switch_or_factor():
     assert parse_zoom(None) is None
     assert parse_zoom(False) is None
     assert parse_zoom(True) == Zoom()
-    assert parse_zoom(3) == Zoom(margin=3.0)
-    for wrong in (0.5, "wide"):
+    assert parse_zoom(3) == Zoom(margin=3.0, min_size_mm=None)  # nobody asked for a smallest side
+    assert parse_zoom(3, 40.0) == Zoom(3.0, 40.0)
+    assert parse_zoom(True, 40.0) == parse_zoom(None, 40.0) == Zoom(min_size_mm=40.0)
+    for wrong in ((0.5, None), ("wide", None), (False, 40.0), (None, -3.0), (2.0, 0.0)):
         with pytest.raises(UsageError):
-            parse_zoom(wrong)
+            parse_zoom(*wrong)
 
 
 def test_the_window_of_the_card_is_the_default():
@@ -85,19 +81,3 @@ def test_options_are_checked_before_weights_are_looked_for():
         create_model("medsam2-ma", colour="red")
     with pytest.raises(UsageError, match="there is no window 'x'"):
         create_model("medsam2-ma", window="x")
-
-
-@pytest.mark.slow
-def test_a_published_layout_runs_by_its_name(tmp_path):
-    """Seeded random weights in MedSAM2's layout, through the normal path, at its real size."""
-    torch.manual_seed(0)
-    network = build_sam2(published_config("sam2.1_hiera_t", image_size=512))
-    torch.save({"model": network.state_dict()}, tmp_path / "MedSAM2_mine.pt")
-    model = create_model("medsam2-ma:mine", weights=tmp_path / "MedSAM2_mine.pt", device="cpu")
-    assert model.name == "medsam2-ma:mine"
-    rng = np.random.default_rng(0)
-    grid = VolumeGeometry((3, 64, 64), (3.0, 1.0, 1.0))
-    volume = Volume(rng.integers(-1000, 300, grid.shape).astype(np.int16), grid)
-    result = segment_object(model, volume, [Box(1, 20, 20, 40, 44)], fill=False)
-    assert result.array.shape == grid.shape
-    assert not result.array[[0, 2]].any()

@@ -513,6 +513,8 @@ def test_zoomed_boxes_keep_their_fractions() -> None:
     assert litemedsam_view(80).corners(box, crop) == crop.pixel_box(box, (80, 80))
 
 
+# Masks of random weights may fill the slice.
+@pytest.mark.filterwarnings("ignore:zoom does not apply:napari_lungfm.LungFMWarning")
 @pytest.mark.parametrize("carry", ["box", "mask", "box+mask"])
 @pytest.mark.parametrize("zoom", [None, Zoom(2.0, 40.0)])
 def test_objects_are_carried_on(

@@ -1,6 +1,7 @@
 import copy
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -118,20 +119,30 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
 def test_building_leaves_the_gpu_alone(
     tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody asks for the CPU because the GPU is full; sam2's constructors would not know."""
+    """Somebody asks for the CPU because the GPU is full; sam2's constructors would not know.
 
-    def full(self: torch.Tensor, *where: Any, **named: Any) -> torch.Tensor:
-        if str(where[:1]).find("cuda") >= 0:
-            raise torch.OutOfMemoryError
-        return move(self, *where, **named)
-
-    move = torch.Tensor.to
-    monkeypatch.setattr(torch.Tensor, "to", full)
+    Without a GPU, their moving anything to one is an error; with one, it is seen below.
+    """
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    seen: list[bool] = []
+    layer_norm = torch.nn.LayerNorm.__init__
 
-    build_sam2(tiny)
+    def noting(self: Any, *args: Any, **named: Any) -> None:
+        other = threading.Thread(target=lambda: seen.append(torch.cuda.is_available()))
+        other.start()
+        other.join()
+        layer_norm(self, *args, **named)
 
-    assert torch.cuda.is_available()
+    monkeypatch.setattr(torch.nn.LayerNorm, "__init__", noting)
+
+    network: Any = build_sam2(tiny)
+
+    assert seen
+    assert all(seen)  # other threads see the GPU meanwhile
+    for layer in network.memory_attention.layers:
+        assert layer.cross_attn_image.freqs_cis.device.type == "cpu"
+    assert not network.image_encoder.neck.position_encoding.cache
+    assert not network.memory_encoder.position_encoding.cache
 
 
 def test_weights_go_through_a_file(checkpoint: Any, network: torch.nn.Module) -> None:

@@ -6,18 +6,25 @@ fewer and narrower layers. Where behaviour differs on purpose a test says so and
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from napari_lungfm._core.imports import require
 from napari_lungfm.geometry import Volume
 from napari_lungfm.models.foundation.sam2_build import build_sam2, published_config
+from napari_lungfm.models.foundation.sam2_engine import IMAGE_MEAN, IMAGE_STD, prepare_images
 from napari_lungfm.models.foundation.sam2_state import TrackState, Walk
 from napari_lungfm.models.foundation.sam2_video import Sam2Model, Sam2Predictor
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt
 from napari_lungfm.models.protocols import SlicePrediction
+from napari_lungfm.models.registry import create_model
+from napari_lungfm.models.weights import WeightStore
+from napari_lungfm.models.weights.importing import import_file
 
 #: Largest difference of logits that counts as the same.
 SAME = 1e-4
@@ -26,10 +33,11 @@ KEEP = {"add_all_frames_to_correct_as_cond": True}
 
 
 def walk_all(
-    predictor: Sam2Predictor, state: TrackState, depth: int = 12
+    predictor: Sam2Predictor, state: TrackState, slices: int | range = 12
 ) -> tuple[TrackState, dict[int, np.ndarray]]:
     logits = {}
-    for latest, z, prediction in predictor.walk(state, range(depth)):
+    whole = range(slices) if isinstance(slices, int) else slices
+    for latest, z, prediction in predictor.walk(state, whole):
         state, logits[z] = latest, prediction.logits
     return state, logits
 
@@ -71,7 +79,7 @@ def pair(
     model = Sam2Model("tiny", network, weight_hash="w", window=window, device="cpu")
     return Pair(
         model.open(volume),
-        lambda **kw: stock(config, network.state_dict(), volume, **kw),
+        lambda volume=volume, **kw: stock(config, network.state_dict(), volume, **kw),
         network,
     )
 
@@ -86,6 +94,39 @@ def test_a_box_and_forward(pair: Pair) -> None:
     _, ours = walk_all(predictor, state)
 
     compare(ours, theirs.walk(start_frame_idx=5), range(6, 12))
+
+
+@pytest.mark.parametrize("pair", ["sam2.1_hiera_t"], indirect=True)
+def test_long_walks(pair: Pair, make_volume: Callable[..., Volume], window: Any) -> None:
+    """More slices than memories (6) and object pointers (15): the far ones have to drop out."""
+    volume, middle, depth = make_volume(41, 96), 20, 41
+    predictor = Sam2Model("tiny", pair.network, weight_hash="w", window=window, device="cpu").open(
+        volume
+    )
+    theirs = pair.make_stock(volume=volume)
+    state, _ = predictor.prompt(predictor.start(), middle, [Box(middle, 30, 30, 60, 60)])
+    theirs.box(middle, CORNERS)
+
+    _, ours = walk_all(predictor, state, depth)
+
+    compare(ours, theirs.walk(start_frame_idx=middle), range(middle + 1, depth))
+    theirs.forget_tracked()
+    compare(ours, theirs.walk(start_frame_idx=middle, reverse=True), range(middle))
+
+
+def test_slices_are_prepared_as_sam_2_prepares_frames(tmp_path: Path) -> None:
+    """By its own loader of frames: resizing, its filter and its rounding included."""
+    grey = np.random.default_rng(0).integers(0, 256, (61, 97), dtype=np.uint8)
+    Image.fromarray(grey).save(tmp_path / "frame.png")  # a JPEG would change the grey values
+    misc = require("sam2.utils.misc", purpose="a test")
+    for size in (32, 128):
+        frame, height, width = misc._load_img_as_tensor(str(tmp_path / "frame.png"), size)
+        mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGE_MEAN, IMAGE_STD))
+
+        ours = prepare_images([grey], size)[0]
+
+        assert (height, width) == (61, 97)
+        torch.testing.assert_close(ours, (frame.float() - mean) / std, rtol=0, atol=1e-6)
 
 
 def test_memory_matters_in_these_comparisons(pair: Pair) -> None:
@@ -306,23 +347,70 @@ def test_single_slices_follow_theirs_in_any_order(pair: Pair) -> None:
 
 
 # ---------------------------------------------------------------------- the real networks
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "size"), [("sam2.1_hiera_t", 512), ("sam2_hiera_s", 1024), ("sam2.1_hiera_s", 512)]
-)
-def test_published_configurations(
-    name: str, size: int, make_random: Any, make_volume: Any, stock: Any, window: Any
-) -> None:
-    torch.set_num_threads(2)
-    config = published_config(name, image_size=size)
-    network = make_random(build_sam2(config))
-    volume = make_volume(4, 160)
-    theirs = stock(config, network.state_dict(), volume, **KEEP)
-    predictor = Sam2Model("m", network, weight_hash="w", window=window, device="cpu").open(volume)
+#: Name in the catalogue, its configuration, its input size: SAM 2.1, MedSAM2 (Ma et al.) and
+#: Medical SAM 2 (Zhu et al.).
+PUBLISHED = [
+    ("medsam2-ma", "sam2.1_hiera_t", 512),
+    ("sam2.1-tiny", "sam2.1_hiera_t", 1024),
+    ("medsam2-zhu", "sam2_hiera_s", 1024),
+]
 
-    state, first = predictor.prompt(predictor.start(), 1, [Box(1, 50, 50, 100, 90)])
-    assert difference(first, theirs.box(1, (50, 50, 89, 99))) <= SAME
-    state, ours = walk_all(predictor, state, 4)
-    compare(ours, theirs.walk(start_frame_idx=1), range(2, 4))
-    _, corrected = predictor.prompt(state, 3, [Click(3, 80, 60, positive=False)])
-    assert difference(corrected, theirs.clicks(3, [[60, 80]], [0])) <= SAME
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that came from a checkpoint file, and the stock predictor on the same weights."""
+
+    predictor: Sam2Predictor
+    theirs: Any
+
+
+@pytest.fixture(params=PUBLISHED, ids=lambda each: each[0])
+def loaded(
+    request: pytest.FixtureRequest,
+    make_random: Any,
+    make_volume: Any,
+    stock: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Loaded:
+    """Seeded random weights of the published layout: file, store, catalogue name, model."""
+    name, architecture, size = request.param
+    torch.set_num_threads(2)
+    monkeypatch.setenv("NAPARI_LUNGFM_WEIGHTS", str(tmp_path / "store"))
+    config = published_config(architecture, image_size=size)
+    weights = make_random(build_sam2(config)).state_dict()
+    torch.save({"model": weights}, tmp_path / "published.pt")
+    import_file(tmp_path / "published.pt", f"{name}:mine", store=WeightStore())
+    model: Any = create_model(f"{name}:mine", device="cpu", window="-600/1500")
+    volume = make_volume(4, 160)
+    theirs = stock(config, weights, volume, encode_once=True, **KEEP)
+    return Loaded(model.open(volume), theirs)
+
+
+@pytest.mark.slow
+def test_published_configurations(loaded: Loaded) -> None:
+    """First clicks, two objects, both directions, a correction, propagation after it."""
+    predictor, theirs = loaded.predictor, loaded.theirs
+    click, box = Click(1, 70, 80), Box(1, 20, 100, 50, 140)
+    one, clicked = predictor.prompt(predictor.start(), 1, [click])
+    other, boxed = predictor.prompt(predictor.start(), 1, [box])
+    assert difference(clicked, theirs.clicks(1, [[80, 70]], [1], obj=1)) <= SAME
+    assert difference(boxed, theirs.box(1, (100, 20, 139, 49), obj=2)) <= SAME
+
+    one, ours = walk_all(predictor, one, 4)
+    _, ours_other = walk_all(predictor, other, range(1, 3))
+    forward, forward_other = theirs.walk_both(start_frame_idx=1)
+    compare(ours, forward, range(2, 4))
+    compare(ours_other, forward_other, range(2, 3))
+    assert difference(ours[2], ours_other[2]) > 10 * SAME
+    theirs.forget_tracked()
+    compare(ours, theirs.walk(1, start_frame_idx=1, reverse=True), range(1))
+
+    theirs.forget_tracked()
+    theirs.walk(1, start_frame_idx=1)
+    one, corrected = predictor.prompt(one, 3, [Click(3, 80, 60, positive=False)])
+    assert difference(corrected, theirs.clicks(3, [[60, 80]], [0], obj=1)) <= SAME
+    _, again = walk_all(predictor, one, 4)
+    theirs.forget_tracked()
+    compare(again, theirs.walk(1, start_frame_idx=1, max_frame_num_to_track=1), range(2, 3))
+    assert difference(again[2], ours[2]) > SAME  # the correction is in memory

@@ -1,6 +1,7 @@
 """What a session relies on: encoding once, undo, ends, gaps, zoom, memory banks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +17,7 @@ from napari_lungfm.inference.segmentation import segment_object
 from napari_lungfm.models.foundation.sam2_engine import prepare_images
 from napari_lungfm.models.foundation.sam2_memory import SelfSortingBank
 from napari_lungfm.models.foundation.sam2_state import SliceEntry, Walk
-from napari_lungfm.models.foundation.sam2_video import Sam2Model
+from napari_lungfm.models.foundation.sam2_video import NO_MINIMUM, Sam2Model
 from napari_lungfm.models.foundation.sam2_walks import PlannedWalk, plan_walks
 from napari_lungfm.models.foundation.slices import SliceSource
 from napari_lungfm.models.foundation.zoom import Crop, Zoom
@@ -102,11 +103,46 @@ def test_upcoming_slices_are_encoded_in_batches(network: Any, volume: Volume, wi
 
     masks = {z: p.logits for z, p in batched.propagate([BOX], range(12), fill=True)}
 
-    assert sizes == [1, 4, 1, 4, 2]
+    assert sizes == [1, 2, 2, 1, 2, 2, 2]  # see the next test
     network.forward_image = forward
     single = Sam2Model("tiny", network, **options).open(volume)
     for z, prediction in single.propagate([BOX], range(12), fill=True):
         np.testing.assert_allclose(masks[z], prediction.logits, atol=1e-4)
+
+
+def test_batches_look_ahead_no_further_than_the_object_is_likely_to_go(
+    network: Any, make_volume: Callable[..., Volume], window: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume, encoded = make_volume(40, 64), {}
+    for batch in (1, 8):
+        options = {"weight_hash": "w0", "window": window, "device": "cpu", "batch_size": batch}
+        predictor = Sam2Model("tiny", network, **options).open(volume)
+        script = Script(predictor, set(range(18, 23)), monkeypatch)
+        found = dict(predictor.propagate([Box(20, 20, 20, 40, 40)], range(40), fill=True))
+        assert sorted(found) == list(range(18, 23))
+        assert sorted(z for z, _ in script.asked) == list(range(16, 25))
+        encoded[batch] = predictor.encoded
+
+    assert encoded == {1: 9, 8: 9}
+
+
+def test_prompted_slices_are_encoded_in_batches(
+    network: Any, volume: Volume, window: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A box on every slice: all slices are known before the first is looked at."""
+    sizes: list[int] = []
+    forward = network.forward_image
+    monkeypatch.setattr(network, "forward_image", lambda x: sizes.append(len(x)) or forward(x))
+    options = {"weight_hash": "w0", "window": window, "device": "cpu"}
+    prompts = [Box(z, 30, 30, 60, 60) for z in range(12)]
+    for batch, expected in ((8, [8, 4]), (None, [1] * 12)):
+        predictor = Sam2Model("tiny", network, **options, batch_size=batch).open(volume)
+        state = predictor.start(prompts)
+        assert sizes == []
+        for prompt in prompts:
+            state, _ = predictor.prompt(state, prompt.z, [prompt])
+        assert sizes == expected
+        sizes.clear()
 
 
 def test_the_window_is_part_of_the_key(network: Any, volume: Volume, window: Any) -> None:
@@ -251,6 +287,35 @@ def test_a_blink_does_not_end_an_object(
     found = dict(predictor.propagate([BOX], range(12), fill=True))
 
     assert sorted(found) == [3, 4, 5, 6, 8]
+
+
+def test_stray_voxels_end_an_object_where_one_asks_for_it(
+    network: Any, volume: Volume, window: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default a single voxel keeps a walk going, as nothing ends one in the stock predictor."""
+    options = {"weight_hash": "w0", "window": window, "device": "cpu"}
+    small = replace(NO_MINIMUM, min_area_mm2=100.0)
+    runs = {}
+    for name, end in (("stock", NO_MINIMUM), ("minimum", small)):
+        predictor = Sam2Model("tiny", network, **options, end=end).open(volume)
+        look, asked = predictor._engine.look, []
+
+        def stray(z: int, *args: Any, look: Any = look, asked: Any = asked, **named: Any) -> Any:
+            entry = look(z, *args, **named)
+            asked.append(z)
+            logits = torch.full_like(entry.logits, -10.0)
+            logits[..., 2:4, 2:4] = 10.0  # some 40 mm² on every slice
+            if 3 <= z <= 7 and z != 4:
+                logits[..., 10:20, 10:20] = 10.0
+            return replace(entry, logits=logits)
+
+        monkeypatch.setattr(predictor._engine, "look", stray)
+        stream = dict(predictor.propagate([BOX], range(12), fill=True))
+        runs[name] = sorted(stream), sorted(asked)
+
+    assert runs["stock"] == (list(range(12)), list(range(12)))
+    # Slice 4 is a blink that the walk survives; two slices at either end to be sure.
+    assert runs["minimum"] == ([3, 5, 6, 7], list(range(1, 10)))
 
 
 def test_the_middle_of_a_gap_is_tracked_whatever_comes(

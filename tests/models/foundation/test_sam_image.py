@@ -20,9 +20,13 @@ from napari_lungfm.models.foundation.sam_image import SamImageModel
 from napari_lungfm.models.foundation.zoom import Crop, Zoom
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt
 from napari_lungfm.models.protocols import Prior, SlicePredictor
+from napari_lungfm.models.registry import create_model
+from napari_lungfm.models.weights import WeightStore
+from napari_lungfm.models.weights.importing import import_file
 from napari_lungfm.preprocessing.windowing import Window, to_uint8
 
 BOX = Box(5, 30, 34, 60, 66)
+WINDOW_TEXT = "-600/1500"  # what the fixture is, as an option
 XYXY = np.array([34.0, 30.0, 65.0, 59.0])  # first and last pixel inside
 
 
@@ -43,7 +47,19 @@ def oblong(volume: Volume) -> Volume:
 def medsam_inference(
     network: Any, grey: npt.NDArray[np.uint8], xyxy: npt.NDArray[Any]
 ) -> npt.NDArray[np.bool_]:
-    """MedSAM's inference on one image and one box, as its authors describe it.
+    """MedSAM's mask of one image and one box; see `medsam_probability`."""
+    mask: npt.NDArray[np.bool_] = medsam_probability(network, grey, xyxy) > 0.5
+    return mask
+
+
+def medsam_probability(
+    network: Any, grey: npt.NDArray[np.uint8], xyxy: npt.NDArray[Any]
+) -> npt.NDArray[np.float32]:
+    """MedSAM's inference on one image and one box, written out from the publisher's description.
+
+    None of MedSAM's own code is run here, for no package carries it: the steps are those that
+    its repository documents for inference (``MedSAM_Inference.py``), on the stock
+    ``segment_anything`` modules. An error in that reading would be in both.
 
     Three channels, cubic resize to a square and back to 8 bit, smallest value to 0 and largest
     to 1, box scaled along; one mask, its sigmoid interpolated to the image and cut at a half.
@@ -68,7 +84,8 @@ def medsam_inference(
         probability = torch.nn.functional.interpolate(
             torch.sigmoid(low), size=(height, width), mode="bilinear", align_corners=False
         )
-    return probability[0, 0].numpy() > 0.5
+    plane: npt.NDArray[np.float32] = probability[0, 0].numpy()
+    return plane
 
 
 def sam_predictor(network: Any, grey: npt.NDArray[np.uint8]) -> Any:
@@ -133,23 +150,51 @@ def test_a_correction_feeds_the_previous_logits_back(
     assert predictor.encoded == 1
 
 
-@pytest.mark.slow
-def test_the_real_vit_b(volume: Volume, window: Window, tmp_path: Path) -> None:
-    """The published network, with seeded random weights read from a file, at 1024 px."""
+@pytest.fixture(scope="module")
+def vit_b(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """The published network with seeded random weights, and a file of them."""
     torch.manual_seed(0)
-    torch.set_num_threads(2)
-    torch.save(build_sam().state_dict(), tmp_path / "vit_b.pth")
-    network = build_sam()
-    network.load_state_dict(torch.load(tmp_path / "vit_b.pth", weights_only=True))
+    network, path = build_sam(), tmp_path_factory.mktemp("vit-b") / "vit_b.pth"
     assert len(network.state_dict()) == 314
-    model = SamImageModel(
-        "medsam", network, weight_hash="w", window=window, preprocessing="medsam", device="cpu"
-    )
+    torch.save(network.state_dict(), path)
+    return network, path
+
+
+@pytest.mark.slow
+def test_the_real_medsam(
+    vit_b: tuple[Any, Path],
+    volume: Volume,
+    window: Window,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From a checkpoint file through the store to logits, at 1024 px."""
+    torch.set_num_threads(2)
+    monkeypatch.setenv("NAPARI_LUNGFM_WEIGHTS", str(tmp_path))
+    import_file(vit_b[1], "medsam:mine", store=WeightStore())
+    model: Any = create_model("medsam:mine", device="cpu", window=WINDOW_TEXT)
 
     ours = model.open(volume).predict_slice(5, [BOX])
 
-    theirs = medsam_inference(network, to_uint8(volume.array[5], window), XYXY)
-    assert np.array_equal(ours.mask, theirs)
+    theirs = medsam_probability(vit_b[0], to_uint8(volume.array[5], window), XYXY)
+    np.testing.assert_allclose(1 / (1 + np.exp(-ours.logits)), theirs, atol=1e-5)
+    assert np.array_equal(ours.mask, theirs > 0.5)
+
+
+@pytest.mark.slow
+def test_the_real_sam_and_medicosam(
+    vit_b: tuple[Any, Path], volume: Volume, window: Window
+) -> None:
+    """The same build and the same preprocessing, each by its name, at 1024 px."""
+    torch.set_num_threads(2)
+    theirs = sam_predictor(vit_b[0], to_uint8(volume.array[5], window))
+    expected, _, _ = theirs.predict(box=XYXY, multimask_output=False, return_logits=True)
+    for name in ("sam-vit-b:mine", "medicosam:mine"):
+        model: Any = create_model(name, weights=vit_b[1], device="cpu", window=WINDOW_TEXT)
+
+        ours = model.open(volume).predict_slice(5, [BOX])
+
+        np.testing.assert_allclose(ours.logits, expected[0], atol=1e-4)
 
 
 # ---------------------------------------------------------------------- the protocol
@@ -158,13 +203,65 @@ def test_features_are_computed_once_per_slice(
 ) -> None:
     predictor = make().open(volume)
     assert isinstance(predictor, SlicePredictor)
-    predictor.prefetch([4, 5])
-
     predictor.predict_slice(5, [BOX])
     predictor.predict_slice(5, [Click(5, 40, 40)])
     predictor.predict_slice(4, [Click(4, 40, 40)])
 
     assert predictor.encoded == 2
+
+
+def spied(tiny_sam: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that go through the encoder from now on."""
+    sizes: list[int] = []
+    forward = tiny_sam.image_encoder.forward
+    monkeypatch.setattr(
+        tiny_sam.image_encoder, "forward", lambda x: sizes.append(len(x)) or forward(x)
+    )
+    return sizes
+
+
+@pytest.mark.parametrize("zoom", [None, Zoom(2.0, 32.0)])
+def test_announced_slices_are_encoded_in_batches(
+    make: Callable[..., SamImageModel],
+    tiny_sam: Any,
+    volume: Volume,
+    monkeypatch: pytest.MonkeyPatch,
+    zoom: Zoom | None,
+) -> None:
+    sizes = spied(tiny_sam, monkeypatch)
+    boxes = [Box(z, 40, 40, 52, 52) for z in range(10)]
+    mask = MaskPrompt(11, np.ones((96, 96), bool))
+    single = [make(zoom=zoom).open(volume).predict_slice(b.z, [b]).logits for b in boxes]
+    sizes.clear()
+    predictor = make(zoom=zoom, batch_size=4).open(volume)
+
+    predictor.announce([*boxes, mask, Click(10, 40, 40, positive=False)])
+    assert sizes == []  # nothing is computed before it is needed
+    batched = [predictor.predict_slice(b.z, [b]).logits for b in boxes]
+
+    assert sizes == [4, 4, 2]
+    np.testing.assert_allclose(batched, single, atol=1e-4)
+
+
+def test_slices_to_come_are_encoded_in_batches_that_grow(
+    make: Callable[..., SamImageModel],
+    tiny_sam: Any,
+    make_volume: Callable[..., Volume],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By half of what the object was carried over: of its end little is encoded in vain."""
+    sizes, volume = spied(tiny_sam, monkeypatch), make_volume(30, 96)
+    predictor = make(batch_size=8).open(volume)
+    Spy(predictor, lambda i: 6.0 if i < 9 else 0.0)
+
+    found = dict(propagate_object(predictor, [Box(0, 30, 34, 60, 66)], volume.geometry))
+
+    assert sorted(found) == list(range(9))
+    assert sizes == [1, 1, 2, 3, 4]  # one slice in vain
+    single = make().open(volume)
+    Spy(single, lambda i: 6.0 if i < 9 else 0.0)
+    list(propagate_object(single, [Box(0, 30, 34, 60, 66)], volume.geometry))
+    assert single.encoded == 10
 
 
 def test_the_slice_alone_decides(make: Callable[..., SamImageModel], volume: Volume) -> None:

@@ -1,10 +1,12 @@
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_lungfm._core.exceptions import UsageError
-from napari_lungfm.models.foundation.zoom import CROP_GRID, Crop, Zoom, hull_of
+from napari_lungfm._core.exceptions import LungFMWarning, UsageError
+from napari_lungfm.models.foundation.zoom import CROP_GRID, Crop, CropChooser, Zoom, hull_of
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt, Stop
 
 SHAPE = (512, 480)
@@ -75,6 +77,34 @@ def test_the_hull_holds_every_kind_of_prompt() -> None:
     hull = hull_of([Click(1, 20, 5), Box(2, 10, 10, 12, 12), MaskPrompt(3, mask)])
 
     assert hull == Box(1, 7, 5, 21, 41)
+
+
+NODULE = Box(3, 250, 250, 258, 258)  # 6 mm at 0.75 mm
+
+
+def sides(*zooms: Zoom) -> list[int]:
+    return [zoom.crop([NODULE], (512, 512), (0.75, 0.75)).shape[0] for zoom in zooms]
+
+
+def test_a_factor_counts_on_small_lesions() -> None:
+    assert sides(Zoom(3.0), Zoom(8.0)) == [112, 112]  # the smallest side of 80 mm decides
+    assert sides(*(Zoom(f, None) for f in (3.0, 6.0, 8.0, 12.0))) == [32, 48, 64, 96]
+    assert sides(Zoom(3.0, 30.0), Zoom(8.0, 30.0)) == [48, 64]
+    # A click does not say how large the object is.
+    assert Zoom(8.0, None).crop([Click(3, 9, 9)], (512, 512), (0.75, 0.75)).shape == (112, 112)
+
+
+def test_zoom_that_does_not_apply_says_so_once() -> None:
+    chooser = CropChooser(Zoom(2.0, None))
+    large = Box(3, 10, 10, 300, 300)
+    with pytest.warns(LungFMWarning, match=r"zoom does not apply: the square .* \(592 voxels, 444"):
+        assert chooser.crop([large], (512, 512), (0.75, 0.75)) == Crop.whole((512, 512))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chooser.crop([large], (512, 512), (0.75, 0.75))
+        assert CropChooser(Zoom(2.0)).crop([], SHAPE, (1.0, 1.0)) == Crop.whole(SHAPE)
+        assert CropChooser(None).crop([large], SHAPE, (1.0, 1.0)) == Crop.whole(SHAPE)
+        assert chooser.crop([NODULE], (512, 512), (0.75, 0.75)).zoomed
 
 
 @pytest.mark.parametrize("options", [{"margin": 0.5}, {"min_size_mm": 0.0}, {"margin": np.inf}])

@@ -1,5 +1,6 @@
 """The annotation session: one headless object for the widget, the command line, the benchmark."""
 
+from napari_lungfm.inference.session.caching import CacheBudget
 from napari_lungfm.inference.session.errors import (
     InterruptedActionError,
     SessionError,
@@ -14,6 +15,7 @@ from napari_lungfm.inference.session.state import AnnotatedObject, SessionState
 __all__ = [
     "AnnotatedObject",
     "AnnotationSession",
+    "CacheBudget",
     "InterruptedActionError",
     "PromptOutcome",
     "Recording",

@@ -1,6 +1,7 @@
 """Do actions in the right order: check, let the model work, write the log, change the state."""
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -8,10 +9,12 @@ from typing import Any
 
 from napari_lungfm.geometry import Volume
 from napari_lungfm.inference.propagation import require_axial
+from napari_lungfm.inference.session.caching import CacheBudget, open_volume
 from napari_lungfm.inference.session.errors import SessionError
 from napari_lungfm.inference.session.events import (
     AddPrompts,
     Change,
+    ChangeT,
     Event,
     Propagate,
     Redo,
@@ -19,6 +22,7 @@ from napari_lungfm.inference.session.events import (
     ReplacePrompt,
     Undo,
     event_to_dict,
+    plain,
 )
 from napari_lungfm.inference.session.history import (
     has_place,
@@ -53,23 +57,33 @@ class SessionEngine:
         The image.
     model
         The model.
-    kept_states, kept_snapshots
+    cache, kept_states, kept_bytes, kept_snapshots
         See `AnnotationSession`.
     """
 
     def __init__(
-        self, volume: Volume, model: PromptableModel, *, kept_states: int, kept_snapshots: int
+        self,
+        volume: Volume,
+        model: PromptableModel,
+        *,
+        cache: CacheBudget | None,
+        kept_states: int,
+        kept_bytes: int,
+        kept_snapshots: int,
     ) -> None:
         require_axial(volume.geometry)
         self.volume, self.model = volume, model
         self.geometry = volume.geometry
-        tracker = as_tracker(model.open(volume), volume.geometry)
-        self.runner = HistoryRunner(tracker, volume.geometry, kept_states)
+        predictor, self.features = open_volume(model, volume, cache)
+        if self.features is not None:  # its files go when nobody has the session any more
+            weakref.finalize(self, self.features.close)
+        tracker = as_tracker(predictor, volume.geometry)
+        self.runner = HistoryRunner(tracker, volume.geometry, kept_states, kept_bytes)
         self.timeline = Timeline(volume.geometry, kept_snapshots)
         self.state = SessionState()
         self.log = EventLog()
-        #: What every line of the log says of the model.
-        self.signature: Mapping[str, Any] = {}
+        #: What every line of the log says of the model, asked for each: a GPU may be left.
+        self.signature: Callable[[], Mapping[str, Any]] = dict
         self._busy = threading.Lock()
 
     @contextmanager
@@ -89,6 +103,29 @@ class SessionEngine:
             yield
         finally:
             self._busy.release()
+
+    def close(self) -> None:
+        """Free features and states; what is asked of the model from here on begins anew."""
+        self.runner.states.clear()
+        if self.features is not None:
+            self.features.close()
+
+    def admitted(self, event: ChangeT) -> ChangeT:
+        """Return an action in plain values, if it makes sense now and the log can take it.
+
+        Nothing is computed yet: what could not be written afterwards is refused before.
+
+        Raises
+        ------
+        PromptError, UsageError
+            If the action is not allowed or a value makes no sense.
+        OutputError
+            If somebody else has changed the file of the log.
+        """
+        event = plain(event)
+        check(self.state, event, self.geometry)
+        self.log.rehearse(event_to_dict(event))
+        return event
 
     def do(self, event: Change, findings: Findings | None = None) -> Findings:
         """Do an action; whatever fails leaves everything as it was.
@@ -111,7 +148,7 @@ class SessionEngine:
             If the action is not allowed, was interrupted, or the log cannot be written.
         """
         with self.acting():
-            check(self.state, event, self.geometry)
+            event = self.admitted(event)
             tracked = None
             if findings is None:
                 findings, tracked = self._ask(event)
@@ -157,7 +194,7 @@ class SessionEngine:
             self.state = state
 
     def _write(self, event: Event, findings: Findings) -> None:
-        facts = {**event_to_dict(event), **self.signature}
+        facts = {**event_to_dict(event), **self.signature()}
         if isinstance(event, AddPrompts | RemovePrompt | ReplacePrompt | Propagate):
             facts["result"] = fingerprint(findings)
         self.log.append(facts)

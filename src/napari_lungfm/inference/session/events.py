@@ -1,13 +1,20 @@
 """The actions of a session, as values and as lines of the event log."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
-
-import numpy as np
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 from napari_lungfm._core.exceptions import UsageError
-from napari_lungfm.models.prompts import MaskPrompt, Prompt, from_dict, to_dict
+from napari_lungfm.models.prompts import (
+    MaskPrompt,
+    Prompt,
+    from_dict,
+    plain_prompt,
+    to_dict,
+    whole_number,
+)
 
 #: ``"up"`` goes to higher slice numbers, ``"down"`` to lower ones.
 Direction: TypeAlias = Literal["both", "up", "down"]
@@ -123,6 +130,7 @@ Change: TypeAlias = (
     | Propagate
     | ClearStale
 )
+ChangeT = TypeVar("ChangeT", bound=Change)
 #: What a line of the log can be, but for the first.
 Event: TypeAlias = Change | Undo | Redo
 
@@ -176,14 +184,89 @@ def event_from_dict(values: Mapping[str, Any]) -> Event:
     if action in ("undo", "redo"):
         return Undo() if action == "undo" else Redo()
     try:
-        event = _read(str(action), _whole(values["object"]), values)
+        event = _read(action, values["object"], values)
+        if event is not None:
+            return plain(event)
     except (KeyError, TypeError, ValueError) as error:
         msg = f"not a valid '{action}' event ({type(error).__name__}: {error})"
         raise UsageError(msg) from error
-    if event is None:
-        msg = f"there is no action '{action}'"
+    msg = f"there is no action '{action}'"
+    raise UsageError(msg)
+
+
+def plain(event: ChangeT) -> ChangeT:
+    """Return an event of plain checked values, which the log can hold and nobody else changes.
+
+    Every action passes here before a model works on it, whether it comes from a caller or from a
+    log. Whether it makes sense now is decided by `transitions.check`.
+
+    Raises
+    ------
+    UsageError
+        If a number is not whole or not finite, a name cannot be written, or there is no such
+        direction.
+    PromptError
+        If a prompt is none; see `plain_prompt`.
+    """
+    return cast("ChangeT", _plain(event))
+
+
+def _plain(event: Change) -> Change:  # noqa: PLR0911
+    label = whole_number(event.label, "the label of an object", UsageError)
+    match event:
+        case AddObject() | RenameObject():
+            return replace(event, label=label, name=_plain_name(event.name))
+        case LockObject():
+            return LockObject(label, bool(event.locked))
+        case AddPrompts():
+            prompts = tuple((_prompt_id(number), own_prompt(p)) for number, p in event.prompts)
+            return AddPrompts(label, prompts)
+        case RemovePrompt():
+            return RemovePrompt(label, _prompt_id(event.prompt_id))
+        case ReplacePrompt():
+            return ReplacePrompt(label, _prompt_id(event.prompt_id), own_prompt(event.prompt))
+        case Propagate():
+            return _plain_walk(label, event)
+        case _:
+            return replace(event, label=label)
+
+
+def _plain_walk(label: int, order: Propagate) -> Propagate:
+    until, steps, limit = order.until, order.steps, order.max_extent_mm
+    if order.direction not in get_args(Direction):
+        known = ", ".join(get_args(Direction))
+        msg = f"there is no direction {order.direction!r}; choose from {known}"
         raise UsageError(msg)
-    return event
+    if limit is not None:
+        usable = isinstance(limit, Real) and not isinstance(limit, bool)
+        if not usable or not math.isfinite(limit) or limit <= 0:
+            msg = (
+                f"the extent limit must be a positive number of mm, not {limit!r}; leave it out "
+                "for no limit"
+            )
+            raise UsageError(msg)
+    return Propagate(
+        label,
+        order.direction,
+        None if until is None else whole_number(until, "the last slice", UsageError),
+        None if limit is None else float(limit),
+        None if steps is None else whole_number(steps, "the number of slices", UsageError),
+    )
+
+
+def _plain_name(name: str) -> str:
+    try:
+        if isinstance(name, str) and name.encode():
+            return str(name)
+    except UnicodeEncodeError as error:
+        msg = f"the name {name!r} has characters that cannot be written ({error.reason})"
+        raise UsageError(msg) from error
+    msg = f"an object needs a name, not {name!r}"
+    raise UsageError(msg)
+
+
+def _prompt_id(number: int) -> int:
+    return whole_number(number, "the number of a prompt", UsageError)
 
 
 def _action_of(event: Event) -> str:
@@ -192,12 +275,12 @@ def _action_of(event: Event) -> str:
     return _ACTIONS[type(event)]
 
 
-def _read(action: str, label: int, values: Mapping[str, Any]) -> Event | None:  # noqa: PLR0911
+def _read(action: Any, label: Any, values: Mapping[str, Any]) -> Change | None:  # noqa: PLR0911
     match action:
         case "add-object":
-            return AddObject(label, str(values["name"]))
+            return AddObject(label, values["name"])
         case "rename":
-            return RenameObject(label, str(values["name"]))
+            return RenameObject(label, values["name"])
         case "lock" | "unlock":
             return LockObject(label, action == "lock")
         case "delete-object":
@@ -205,39 +288,32 @@ def _read(action: str, label: int, values: Mapping[str, Any]) -> Event | None:  
         case "clear-stale":
             return ClearStale(label)
         case "prompt":
-            prompts = tuple((_whole(item["id"]), from_dict(item)) for item in values["prompts"])
-            return AddPrompts(label, prompts)
+            return AddPrompts(label, tuple((p["id"], _numbered(p)) for p in values["prompts"]))
         case "remove-prompt":
-            return RemovePrompt(label, _whole(values["prompt"]))
+            return RemovePrompt(label, values["prompt"])
         case "replace-prompt":
-            return ReplacePrompt(label, _whole(values["prompt"]), from_dict(values["by"]))
+            return ReplacePrompt(label, values["prompt"], from_dict(values["by"]))
         case "propagate":
-            direction = values["direction"]
-            if direction not in get_args(Direction):
-                msg = f"there is no direction '{direction}'"
-                raise ValueError(msg)
-            limit = values["max_extent_mm"]
             return Propagate(
                 label,
-                direction,
-                None if values["until"] is None else _whole(values["until"]),
-                None if limit is None else float(limit),
-                None if values["cancelled_after"] is None else _whole(values["cancelled_after"]),
+                values["direction"],
+                values["until"],
+                values["max_extent_mm"],
+                values["cancelled_after"],
             )
     return None
 
 
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        msg = f"{value!r} is not a whole number"
-        raise TypeError(msg)
-    return value
+def _numbered(values: Mapping[str, Any]) -> Prompt:
+    _prompt_id(values["id"])  # before what else may be wrong with it
+    return from_dict(values)
 
 
 def own_prompt(prompt: Prompt) -> Prompt:
-    """Return a prompt of plain numbers that nobody else can change."""
-    if not isinstance(prompt, MaskPrompt):
-        return from_dict(to_dict(prompt))
-    mask = np.array(prompt.mask, dtype=bool)
-    mask.setflags(write=False)
-    return MaskPrompt(int(prompt.z), mask)
+    """Return a prompt of plain numbers that nobody else can change; see `plain_prompt`."""
+    own = plain_prompt(prompt)
+    if isinstance(own, MaskPrompt):
+        mask = own.mask.copy()
+        mask.setflags(write=False)
+        own = MaskPrompt(own.z, mask)
+    return own

@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from napari_lungfm._core.exceptions import LungFMWarning
+from napari_lungfm._core.exceptions import LungFMWarning, OutputError, UsageError
 from napari_lungfm._core.files import make_folder, output_error
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.inference.session.errors import (
@@ -23,8 +23,24 @@ SCHEMA_VERSION = 1
 Entry: TypeAlias = dict[str, Any]
 
 
+class FileStamp(NamedTuple):
+    """Which file it is, and how long: enough to see that somebody else wrote to it."""
+
+    device: int
+    number: int
+    size: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "FileStamp":
+        """Return the stamp of a file."""
+        return cls(status.st_dev, status.st_ino, status.st_size)
+
+
 class EventLog:
     """The lines of a session, in memory and, if it has a path, on disk.
+
+    A file has one writer. Before each line it is looked at; a file that is not as this log has
+    left it is not written to.
 
     Parameters
     ----------
@@ -32,11 +48,18 @@ class EventLog:
         The lines so far.
     path
         Where further lines go; they are appended to what is there.
+    stamp
+        The file as it is now.
     """
 
-    def __init__(self, entries: Sequence[Entry] = (), path: Path | None = None) -> None:
+    def __init__(
+        self,
+        entries: Sequence[Entry] = (),
+        path: Path | None = None,
+        stamp: FileStamp | None = None,
+    ) -> None:
         self.entries: list[Entry] = list(entries)
-        self.path = path
+        self.path, self._stamp = path, stamp
 
     @classmethod
     def create(cls, path: PathInput | None, entries: Sequence[Entry]) -> "EventLog":
@@ -56,25 +79,64 @@ class EventLog:
         if target.is_file() and target.stat().st_size:
             msg = f"'{target}' exists; load it to go on with it, or choose another name"
             raise SessionError(msg)
-        _append(target, "".join(to_line(entry) for entry in entries))
+        stamp = _append(target, "".join(to_line(entry) for entry in entries), None)
         _sync_folder(target.parent)
-        return cls(entries, target)
+        return cls(entries, target, stamp)
 
     @classmethod
-    def resume(cls, path: Path, entries: Sequence[Entry], size: int) -> "EventLog":
+    def resume(
+        cls, path: Path, entries: Sequence[Entry], size: int, stamp: FileStamp | None
+    ) -> "EventLog":
         """Go on with a log after its first ``size`` bytes; an unfinished last line is cut off.
+
+        Parameters
+        ----------
+        path
+            The file.
+        entries
+            Its lines.
+        size
+            Bytes that they take.
+        stamp
+            The file as it was read.
 
         Raises
         ------
         OutputError
-            If the file cannot be written.
+            If the file cannot be written, or is no longer as it was read.
         """
         try:
-            if path.stat().st_size > size:
+            status = path.stat()
+            if stamp is not None and FileStamp.of(status) != stamp:
+                raise _changed(path, "it was opened; open it again, or with a log of its own")
+            if status.st_size > size:
                 os.truncate(path, size)
+            return cls(entries, path, FileStamp.of(path.stat()))
         except OSError as error:
+            if isinstance(error, OutputError):
+                raise
             raise output_error(path, error) from error
-        return cls(entries, path)
+
+    def rehearse(self, facts: Mapping[str, Any]) -> None:
+        """Make sure that a line could be added now.
+
+        Raises
+        ------
+        UsageError
+            If a value cannot be written.
+        OutputError
+            If the file of the log is gone or was changed by somebody else.
+        """
+        try:
+            to_line(stamped(len(self.entries), facts)).encode()
+        except (TypeError, ValueError) as error:
+            msg = f"this action has a value that cannot be written to the log ({error})"
+            raise UsageError(msg) from error
+        if self.path is not None:
+            try:
+                _check_unchanged(self.path, self.path.stat(), self._stamp)
+            except OSError as error:
+                raise _unreachable(self.path, error) from error
 
     def append(self, facts: Mapping[str, Any]) -> None:
         """Add a line; it is on disk when this returns.
@@ -82,12 +144,22 @@ class EventLog:
         Raises
         ------
         OutputError
-            If it cannot be written; the log is as it was before.
+            If it cannot be written, or somebody else has changed the file; the log is as it was
+            before.
         """
         entry = stamped(len(self.entries), facts)
         if self.path is not None:
-            _append(self.path, to_line(entry))
+            self._stamp = _append(self.path, to_line(entry), self._stamp)
         self.entries.append(entry)
+
+    def is_at(self, path: PathInput) -> bool:
+        """Tell whether the file of the log is the one at a path."""
+        if self.path is None:
+            return False
+        try:
+            return self.path.samefile(path)
+        except OSError:
+            return self.path.resolve() == Path(path).resolve()
 
     def text(self) -> str:
         """Return all lines."""
@@ -158,10 +230,15 @@ def parse_log(data: bytes, name: str) -> tuple[list[Entry], int]:
 
 def _parsed(line: bytes) -> Entry | None:
     try:
-        value = json.loads(line)
-    except ValueError:  # bad JSON, bad UTF-8
+        value = json.loads(line, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):  # bad JSON, bad UTF-8
         return None
     return value if isinstance(value, dict) else None
+
+
+def _refuse_constant(name: str) -> None:
+    """NaN and infinities are no JSON, and no log of ours has them."""
+    raise ValueError(name)
 
 
 def _check_entry(entry: Entry, number: int, name: str) -> None:
@@ -180,18 +257,34 @@ def _check_entry(entry: Entry, number: int, name: str) -> None:
         raise SessionFileError(msg)
 
 
-def _append(path: Path, text: str) -> None:
-    """Append text and wait until it is on disk; on failure leave the file as it was."""
+def _append(path: Path, text: str, stamp: FileStamp | None) -> FileStamp:
+    """Append text and wait until it is on disk; on failure leave the file as it was.
+
+    Parameters
+    ----------
+    path, text
+        The file and what to append.
+    stamp
+        The file as it has to be; ``None`` makes a new one.
+
+    Returns
+    -------
+    FileStamp
+        The file as it is then.
+    """
     # Not a buffered stream: what it could not write it would try again to write when closed.
     size: int | None = None
+    create = os.O_CREAT if stamp is None else 0
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        handle = os.open(path, os.O_RDWR | create | getattr(os, "O_BINARY", 0), 0o666)
         try:
+            _check_unchanged(path, os.fstat(handle), stamp)
             size = os.lseek(handle, 0, os.SEEK_END)
             data = memoryview(text.encode())
             while data:
                 data = data[os.write(handle, data) :]
             os.fsync(handle)
+            return FileStamp.of(os.fstat(handle))
         except OSError:
             if size is not None:
                 os.ftruncate(handle, size)
@@ -199,7 +292,30 @@ def _append(path: Path, text: str) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        raise output_error(path, error) from error
+        raise _unreachable(path, error) from error
+
+
+def _check_unchanged(path: Path, status: os.stat_result, stamp: FileStamp | None) -> None:
+    if stamp is not None and FileStamp.of(status) != stamp:
+        raise _changed(path, f"this session wrote to it; {_RESCUE}")
+
+
+_RESCUE = (
+    "this action was not done; the work up to it is in memory: save the session under another "
+    "name, and open that to go on"
+)
+
+
+def _changed(path: Path, since: str) -> OutputError:
+    return OutputError(f"the log '{path}' was changed by another program since {since}")
+
+
+def _unreachable(path: Path, error: OSError) -> OutputError:
+    if isinstance(error, OutputError):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return OutputError(f"the log '{path}' is gone; {_RESCUE}")
+    return output_error(path, error)
 
 
 def _sync_folder(folder: Path) -> None:

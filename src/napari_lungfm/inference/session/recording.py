@@ -1,16 +1,18 @@
 """Read what was recorded, and do it again."""
 
+import os
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import napari_lungfm
 from napari_lungfm._core.exceptions import InputFileError, LungFMWarning, UsageError
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.geometry import Volume
+from napari_lungfm.inference.session.caching import FeaturePrecision
 from napari_lungfm.inference.session.engine import SessionEngine
 from napari_lungfm.inference.session.errors import SessionFileError
 from napari_lungfm.inference.session.events import Redo, Undo, event_from_dict
@@ -20,7 +22,7 @@ from napari_lungfm.inference.session.identity import (
     describe_image,
     describe_model,
 )
-from napari_lungfm.inference.session.log import Entry, parse_log
+from napari_lungfm.inference.session.log import Entry, FileStamp, parse_log
 from napari_lungfm.inference.session.saving import read_saved
 from napari_lungfm.inference.session.transitions import Findings
 from napari_lungfm.models.protocols import PromptableModel
@@ -40,12 +42,15 @@ class Recording:
         The file of the log, if it is one.
     log_size
         Bytes of its lines, an unfinished last one left out.
+    log_stamp
+        The file as it was read.
     """
 
     entries: list[Entry]
     findings: Sequence[Findings] | None
     log_path: Path | None
     log_size: int
+    log_stamp: FileStamp | None = None
 
     @property
     def model_name(self) -> str:
@@ -57,21 +62,41 @@ class Recording:
         """What the model was made with."""
         return dict(self.entries[0]["model"].get("options", {}))
 
-    def check(self, volume: Volume, model: PromptableModel | None) -> None:
-        """Refuse another image, and another model if one is given.
+    @property
+    def features(self) -> str:
+        """What the features of slices were rounded to; logs that do not say had float32."""
+        return str(self.entries[0]["model"].get("features") or "float32")
+
+    def check(
+        self,
+        volume: Volume,
+        model: PromptableModel | None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Refuse another image, and another model or other options if they are given.
 
         Raises
         ------
         SessionMismatchError
             If one differs.
+
+        Warns
+        -----
+        LungFMWarning
+            If the model computes with another precision.
         """
         if model is not None:
-            check_model(self.entries[0]["model"], model)
+            check_model(self.entries[0]["model"], model, options)
         check_image(self.entries[0]["image"], volume)
 
 
 def opening_facts(
-    volume: Volume, model: PromptableModel, options: Mapping[str, Any], *, with_hash: bool
+    volume: Volume,
+    model: PromptableModel,
+    options: Mapping[str, Any],
+    features: str | None,
+    *,
+    with_hash: bool,
 ) -> dict[str, Any]:
     """Return what the first line of a log says.
 
@@ -79,6 +104,8 @@ def opening_facts(
     ----------
     volume, model, options
         What the session is opened with.
+    features
+        What the features of slices are rounded to, if the session keeps them.
     with_hash
         Hash the voxels, which takes a moment; needed before the line is written anywhere.
     """
@@ -86,7 +113,7 @@ def opening_facts(
         "action": "open",
         "program": napari_lungfm.__version__,
         "image": describe_image(volume) if with_hash else volume.geometry.to_dict(),
-        "model": describe_model(model, options),
+        "model": {**describe_model(model, options), "features": features},
     }
 
 
@@ -99,12 +126,14 @@ def read_recording(path: PathInput) -> Recording:
         If it cannot be read; see `parse_log` and `read_saved`.
     """
     source = Path(path)
-    findings = None
+    findings, stamp = None, None
     try:
         if zipfile.is_zipfile(source):
             data, findings = read_saved(source)
         else:
-            data = source.read_bytes()
+            with source.open("rb") as file:
+                data = file.read()
+                stamp = FileStamp.of(os.fstat(file.fileno()))._replace(size=len(data))
     except OSError as error:
         if isinstance(error, InputFileError):
             raise
@@ -115,7 +144,13 @@ def read_recording(path: PathInput) -> Recording:
     if not isinstance(model, dict) or "name" not in model or not isinstance(image, dict):
         msg = f"line 1 of the log '{source}' names no image and no model"
         raise SessionFileError(msg)
-    return Recording(entries, findings, None if findings is not None else source, size)
+    if not isinstance(model.get("options", {}), dict):
+        msg = f"line 1 of the log '{source}' does not name the options of the model"
+        raise SessionFileError(msg)
+    if model.get("features") not in (None, *get_args(FeaturePrecision)):
+        msg = f"line 1 of the log '{source}' names an unknown precision of features"
+        raise SessionFileError(msg)
+    return Recording(entries, findings, None if findings is not None else source, size, stamp)
 
 
 def replay(engine: SessionEngine, recording: Recording, *, use_masks: bool) -> tuple[int, ...]:

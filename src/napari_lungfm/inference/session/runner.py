@@ -1,7 +1,6 @@
 """Run a tracker through an object's history, and keep the states used last."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from napari_lungfm.inference.session.history import (
     steps_of,
     walk_ranges,
 )
+from napari_lungfm.inference.session.kept import KeptStates
 from napari_lungfm.models.prompts import by_slice, in_order
 from napari_lungfm.models.protocols import ObjectTracker
 
@@ -50,13 +50,19 @@ class HistoryRunner:
         The grid of the volume.
     kept_states
         How many states are kept; others are made again when they are needed.
+    kept_bytes
+        How much memory they may hold together; the latest one is kept in any case.
     """
 
     def __init__(
-        self, tracker: ObjectTracker[Any], geometry: VolumeGeometry, kept_states: int
+        self,
+        tracker: ObjectTracker[Any],
+        geometry: VolumeGeometry,
+        kept_states: int,
+        kept_bytes: int,
     ) -> None:
-        self._tracker, self._geometry, self._kept_states = tracker, geometry, kept_states
-        self._states: OrderedDict[bytes, Tracked] = OrderedDict()
+        self._tracker, self._geometry = tracker, geometry
+        self.states: KeptStates[Tracked] = KeptStates(kept_states, kept_bytes)
         #: Set from another thread to interrupt what runs, at the next slice.
         self.interrupt = threading.Event()
 
@@ -72,12 +78,10 @@ class HistoryRunner:
         """
         missing: list[Step] = []
         step: Step | None = history
-        while step is not None and step.key not in self._states:
+        while step is not None and step.key not in self.states:
             missing.append(step)
             step = step.parent
-        tracked = None if step is None else self._states[step.key]
-        if step is not None:
-            self._states.move_to_end(step.key)
+        tracked = None if step is None else self.states.get(step.key)
         for step in reversed(missing):
             tracked = self._after(step, tracked)
             self.keep(step, tracked)
@@ -88,10 +92,7 @@ class HistoryRunner:
 
     def keep(self, history: Step, tracked: Tracked) -> None:
         """Remember where the tracker stands after a history."""
-        self._states[history.key] = tracked
-        self._states.move_to_end(history.key)
-        while len(self._states) > self._kept_states:
-            self._states.popitem(last=False)
+        self.states.keep(history.key, tracked)
 
     def walk(
         self, history: Step, order: Propagate, tracked: Tracked

@@ -1,14 +1,16 @@
 """The annotation session: objects, prompts, propagation, undo, a log of everything."""
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import Any, Self
-
-import numpy as np
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self, cast
 
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.types import PathInput, Region, SliceMask
 from napari_lungfm.geometry import LUNG_LABELS, Structure, Volume
+from napari_lungfm.inference.session.caching import CacheBudget, FeaturePrecision
 from napari_lungfm.inference.session.engine import SessionEngine
+from napari_lungfm.inference.session.errors import SessionError
 from napari_lungfm.inference.session.events import (
     AddObject,
     AddPrompts,
@@ -22,7 +24,11 @@ from napari_lungfm.inference.session.events import (
     ReplacePrompt,
     own_prompt,
 )
-from napari_lungfm.inference.session.identity import describe_image, signature_of
+from napari_lungfm.inference.session.identity import (
+    describe_image,
+    describe_model,
+    signature_of,
+)
 from napari_lungfm.inference.session.log import EventLog, stamped
 from napari_lungfm.inference.session.recording import (
     Recording,
@@ -33,11 +39,14 @@ from napari_lungfm.inference.session.recording import (
 from napari_lungfm.inference.session.results import PromptOutcome, SliceUpdate, outcome_of
 from napari_lungfm.inference.session.saving import write_saved
 from napari_lungfm.inference.session.state import AnnotatedObject, SessionState, changed_region
-from napari_lungfm.inference.session.transitions import check
+from napari_lungfm.inference.session.transitions import check_heeded
 from napari_lungfm.inference.session.view import SessionView
 from napari_lungfm.inference.session.walking import LiveWalk
 from napari_lungfm.models.prompts import MaskPrompt, Prompt, Stop
 from napari_lungfm.models.protocols import PromptableModel
+
+#: Room for what encoders make of slices, unless it is said otherwise.
+DEFAULT_CACHE = CacheBudget()
 
 
 class AnnotationSession(SessionView):
@@ -49,6 +58,8 @@ class AnnotationSession(SessionView):
     All methods may be called from one thread, which may be a worker; `interrupt` from any. One
     action at a time: while a propagation is under way, others are refused, but reading is not.
 
+    Used as a context manager it is closed at the end; one that nobody has any more closes itself.
+
     Parameters
     ----------
     volume
@@ -59,8 +70,13 @@ class AnnotationSession(SessionView):
         File for the event log, one that does not exist yet; ``None`` keeps it in memory.
     options
         What the model was made with, in values that JSON knows, for the log.
-    kept_states
-        How many states of the model are kept, so that going on from them computes nothing again.
+    cache
+        Room for what the model's encoder makes of slices, so that no slice is encoded twice;
+        ``None`` leaves the matter to the model. Models without an encoder of slices have no use
+        for it.
+    kept_states, kept_bytes
+        How many states of the model are kept, and how much memory they may hold together, so
+        that going on from them computes nothing again. The latest one is kept in any case.
     kept_snapshots
         How many states of the objects are kept for undo; older ones are made again when needed,
         from the masks, without the model.
@@ -71,6 +87,8 @@ class AnnotationSession(SessionView):
         If the slices along the first axis are not axial.
     SessionError
         If the log exists.
+    UsageError
+        If an option cannot be written to a log.
     OutputError
         If the log cannot be written.
     """
@@ -82,18 +100,48 @@ class AnnotationSession(SessionView):
         *,
         log: PathInput | None = None,
         options: Mapping[str, Any] | None = None,
-        kept_states: int = 16,
+        cache: CacheBudget | None = DEFAULT_CACHE,
+        kept_states: int = 64,
+        kept_bytes: int = 512 * 2**20,
         kept_snapshots: int = 256,
     ) -> None:
-        if kept_states < 1 or kept_snapshots < 1:
+        if kept_states < 1 or kept_snapshots < 1 or kept_bytes < 0:
             msg = "a session needs at least one kept state and one kept snapshot"
             raise UsageError(msg)
-        super().__init__(
-            SessionEngine(volume, model, kept_states=kept_states, kept_snapshots=kept_snapshots)
+        describe_model(model, options or {})  # before anything is opened
+        engine = SessionEngine(
+            volume,
+            model,
+            cache=cache,
+            kept_states=kept_states,
+            kept_bytes=kept_bytes,
+            kept_snapshots=kept_snapshots,
         )
-        self._engine.signature = signature_of(model)
-        facts = opening_facts(volume, model, options or {}, with_hash=log is not None)
-        self._engine.log = EventLog.create(log, [stamped(0, facts)])
+        super().__init__(engine)
+        engine.signature = lambda: signature_of(model)
+        rounding = None if cache is None or engine.features is None else cache.precision
+        facts = opening_facts(volume, model, options or {}, rounding, with_hash=log is not None)
+        engine.log = EventLog.create(log, [stamped(0, facts)])
+
+    def close(self) -> None:
+        """Free what was kept to be quick, files of features included.
+
+        What was done can still be read and saved, and the session can even go on, slower at first.
+        """
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        """Return the session."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
 
     # ------------------------------------------------------------------ objects
     def add_object(self, label: int | None = None, name: str | None = None) -> AnnotatedObject:
@@ -157,13 +205,15 @@ class AnnotationSession(SessionView):
         Raises
         ------
         PromptError
-            If a prompt cannot be used, see `check_prompts`; or if a stop lies between prompted
-            slices.
+            If a prompt cannot be used, see `check_prompts`; if a stop lies between prompted
+            slices; or if a box or click is on a slice that was drawn by hand, where it would
+            change nothing.
         SessionError
             If there is no such object, or it is locked.
         """
         first = self.state.next_prompt
         numbered = tuple(enumerate((own_prompt(prompt) for prompt in prompts), start=first))
+        check_heeded(self.get(label), (prompt for _, prompt in numbered))
         before = self.state
         findings = self._engine.do(AddPrompts(label, numbered))
         touched = {prompt.z for _, prompt in numbered if not isinstance(prompt, Stop)}
@@ -180,9 +230,9 @@ class AnnotationSession(SessionView):
         PromptError, SessionError
             See `add_prompts`.
         """
-        prompt = MaskPrompt(z, np.asarray(mask) != 0)
+        prompt = own_prompt(MaskPrompt(z, mask))
         for number, old in self.get(label).prompts.items():
-            if isinstance(old, MaskPrompt) and old.z == z:
+            if isinstance(old, MaskPrompt) and old.z == prompt.z:
                 return self.replace_prompt(label, number, prompt)
         return self.add_prompt(label, prompt)
 
@@ -213,6 +263,7 @@ class AnnotationSession(SessionView):
             See `add_prompts` and `remove_prompt`.
         """
         before, own = self.state, own_prompt(prompt)
+        check_heeded(self.get(label), (own,), instead_of=prompt_id)
         findings = self._engine.do(ReplacePrompt(label, prompt_id, own))
         touched = set() if isinstance(own, Stop) else {own.z}
         slices = {*touched, *dict(findings)}
@@ -256,10 +307,11 @@ class AnnotationSession(SessionView):
         PromptError
             If nothing says where the object is.
         UsageError
-            If the object is locked or a limit makes no sense. Both before anything is computed.
+            If the object is locked or a limit makes no sense.
+        OutputError
+            If the log cannot take it. All of them before anything is computed.
         """
-        order = Propagate(label, direction, until, max_extent_mm)
-        check(self.state, order, self.geometry)
+        order = self._engine.admitted(Propagate(label, direction, until, max_extent_mm))
         return LiveWalk(self._engine, order).stream()
 
     def interrupt(self) -> None:
@@ -292,9 +344,14 @@ class AnnotationSession(SessionView):
 
         Raises
         ------
+        SessionError
+            If it is the file of the session's own log.
         OutputError
             If it cannot be written.
         """
+        if self._engine.log.is_at(path):
+            msg = f"'{path}' is the log of this session and would be lost; choose another name"
+            raise SessionError(msg)
         entries = self._engine.log.entries
         if "hash" not in entries[0]["image"]:
             entries[0] = {**entries[0], "image": describe_image(self.volume)}
@@ -310,8 +367,9 @@ class AnnotationSession(SessionView):
         log: PathInput | None = None,
         read_only: bool = False,
         other_model: bool = False,
-        kept_states: int = 16,
-        kept_snapshots: int = 256,
+        options: Mapping[str, Any] | None = None,
+        cache: CacheBudget | None = DEFAULT_CACHE,
+        **kept: Any,
     ) -> Self:
         """Open a log, by doing everything again, or a saved session, without the model.
 
@@ -330,15 +388,20 @@ class AnnotationSession(SessionView):
         read_only
             Do not touch the file; what is done from here on stays in memory.
         other_model
-            Repeat the actions with another model. The masks will be other ones and the log is
-            a new one, so that the opened file is never gone on with.
-        kept_states, kept_snapshots
-            See the class.
+            Repeat the actions with another model, or with other options of it. The masks will
+            be other ones and the log is a new one, so that the opened file is never gone on with.
+        options
+            What the model was made with; by default what the log says, if it is the same model.
+        cache
+            See the class. Features are rounded as they were when the log was made.
+        **kept
+            ``kept_states``, ``kept_bytes`` and ``kept_snapshots``, see the class.
 
         Raises
         ------
         SessionMismatchError
-            If it belongs to another image or model, or a newer version wrote it.
+            If it belongs to another image, another model or other options of it, or a newer
+            version wrote it.
         SessionFileError
             If it is damaged.
         InputFileError
@@ -347,18 +410,17 @@ class AnnotationSession(SessionView):
         Warns
         -----
         LungFMWarning
-            If the last line is unfinished, or the masks differ from the recorded ones.
+            If the last line is unfinished, the masks differ from the recorded ones, or the
+            model computes with another precision.
         """
         own_file = log is None and not read_only and not other_model
         recording = path if isinstance(path, Recording) else read_recording(path)
-        recording.check(volume, None if other_model else model)
-        session = cls(
-            volume,
-            model,
-            options=recording.options,
-            kept_states=kept_states,
-            kept_snapshots=kept_snapshots,
-        )
+        recording.check(volume, None if other_model else model, options)
+        if not other_model:
+            options = recording.options
+            if cache is not None:
+                cache = replace(cache, precision=cast("FeaturePrecision", recording.features))
+        session = cls(volume, model, options=options, cache=cache, **kept)
         engine = session._engine
         session._differing = replay(engine, recording, use_masks=not other_model)
         entries = engine.log.entries if other_model else recording.entries
@@ -366,7 +428,9 @@ class AnnotationSession(SessionView):
         if log is not None:
             engine.log = EventLog.create(log, entries)
         elif own_file and recording.log_path is not None:
-            engine.log = EventLog.resume(recording.log_path, entries, recording.log_size)
+            engine.log = EventLog.resume(
+                recording.log_path, entries, recording.log_size, recording.log_stamp
+            )
         else:
             engine.log = EventLog(entries)
         return session

@@ -4,7 +4,7 @@ Live work, undo, replay and opening a saved session all go through `after`, so t
 differ. Whether an action is allowed is decided by `check` before any model runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -36,7 +36,7 @@ from napari_lungfm.inference.session.history import (
     without_prompt,
 )
 from napari_lungfm.inference.session.state import AnnotatedObject, SessionState
-from napari_lungfm.models.prompts import Prompt, check_prompts
+from napari_lungfm.models.prompts import Box, Click, MaskPrompt, Prompt, check_prompts
 
 #: What the model said, slice after slice; ``None`` where nothing is.
 Findings: TypeAlias = Sequence[tuple[int, SliceCrop | None]]
@@ -78,6 +78,36 @@ def check(state: SessionState, event: Change, geometry: VolumeGeometry) -> None:
         case Propagate():
             _check_usable(obj.prompts, geometry)
             _check_order(obj, event, geometry)
+
+
+def check_heeded(
+    obj: AnnotatedObject, prompts: Iterable[Prompt], instead_of: int | None = None
+) -> None:
+    """Refuse boxes and clicks on slices that were drawn by hand, where nobody would heed them.
+
+    Parameters
+    ----------
+    obj
+        The object.
+    prompts
+        What it is to be given.
+    instead_of
+        Number of the prompt that goes for it.
+
+    Raises
+    ------
+    PromptError
+        If one would change nothing.
+    """
+    kept = (p for number, p in obj.prompts.items() if number != instead_of)
+    drawn = {prompt.z for prompt in kept if isinstance(prompt, MaskPrompt)}
+    for prompt in prompts if obj.locked is None else ():  # locked ones are refused as such
+        if isinstance(prompt, Box | Click) and prompt.z in drawn:
+            msg = (
+                f"slice {prompt.z} of object {obj.label} was drawn by hand and stays so: a box or "
+                "click would change nothing there; draw it anew, or remove the drawing first"
+            )
+            raise PromptError(msg)
 
 
 def object_of(state: SessionState, label: int) -> AnnotatedObject:

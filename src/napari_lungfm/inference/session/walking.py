@@ -10,7 +10,7 @@ from napari_lungfm.inference.session.history import start_of_walk
 from napari_lungfm.inference.session.results import SliceUpdate
 from napari_lungfm.inference.session.runner import Tracked
 from napari_lungfm.inference.session.state import SessionState, changed_in_slice
-from napari_lungfm.inference.session.transitions import check, object_of, with_slice
+from napari_lungfm.inference.session.transitions import object_of, with_slice
 
 
 class LiveWalk:
@@ -36,7 +36,7 @@ class LiveWalk:
         """Yield the slices; see `AnnotationSession.propagate`."""
         engine = self._engine
         with engine.acting():
-            check(engine.state, self._order, engine.geometry)
+            self._order = engine.admitted(self._order)
             before = engine.state
             try:
                 finished = yield from self._slices()

@@ -21,6 +21,8 @@ Features: TypeAlias = tuple[torch.Tensor, ...]
 Prepare: TypeAlias = Callable[[Sequence[npt.NDArray[np.uint8]]], torch.Tensor]
 #: Network input on the device → feature maps, each ``(n, channels, height, width)``.
 Encode: TypeAlias = Callable[[torch.Tensor], Features]
+#: Slices that are encoded together on a GPU, unless told otherwise.
+GPU_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ class SliceFeatures:
         Name of the model and hash of its weights, for the keys.
     batch_size
         How many slices are encoded together, at most; ``None`` for one at a time on a CPU, where
-        batches gain nothing, and eight on a GPU.
+        batches gain nothing, and eight on a GPU. A GPU that has too little memory for them gets
+        fewer from then on.
     """
 
     def __init__(
@@ -147,6 +150,8 @@ class SliceFeatures:
         self._prepare, self._encode = prepare, encode
         self._cache, self._name, self._weights = cache, name, weights
         self._batch_size = batch_size
+        self._most: int | None = None  # how many the GPU has had memory for, once it had too little
+        self._announced: tuple[tuple[int, Crop], ...] = ()
         self.encoded = 0  #: Number of slices that went through the encoder so far.
 
     def key(self, z: int, crop: Crop) -> FeatureKey:
@@ -170,30 +175,67 @@ class SliceFeatures:
         crop
             What the model sees of it.
         upcoming
-            Slices that will be asked for next; on a GPU they may be encoded along.
+            Slices that will, or may, be asked for next: in batches they are encoded along, so
+            those that turn out not to be needed were encoded in vain.
         """
         found = self._cache.get(self.key(z, crop))
         if found is not None:
             return found
-        return self._compute([z, *self._ahead(z, crop, upcoming)], crop)
+        announced = [other for other, seen in self._announced if seen == crop]
+        later = sorted(announced, key=lambda other: (other < z, other))
+        return self._compute([z, *self._ahead(z, crop, [*upcoming, *later])], crop)[0]
+
+    def announce(self, slices: Iterable[tuple[int, Crop]]) -> None:
+        """Say which slices will be asked for, in place of those announced before.
+
+        Nothing is computed. In batches they are encoded along with the first of them that is
+        asked for, and no further ahead than a batch: no cache has to hold all of them.
+
+        Parameters
+        ----------
+        slices
+            Slices, and what the model sees of each.
+        """
+        self._announced = tuple(dict.fromkeys(slices))
+
+    @property
+    def depth(self) -> int:
+        """Number of slices of the volume."""
+        return self._source.depth
+
+    @property
+    def _room(self) -> int:
+        """How many slices are encoded together."""
+        wanted = self._batch_size or (1 if self._runtime.on_cpu else GPU_BATCH)
+        return min(wanted, self._most or wanted)
 
     def _ahead(self, z: int, crop: Crop, upcoming: Iterable[int]) -> list[int]:
-        room = (self._batch_size or (1 if self._runtime.on_cpu else 8)) - 1
+        room = self._room - 1
         ahead: list[int] = []
         for other in upcoming:
             if len(ahead) >= room:
                 break
-            if other != z and self.key(other, crop) not in self._cache:
+            if other != z and other not in ahead and self.key(other, crop) not in self._cache:
                 ahead.append(other)
         return ahead
 
-    def _compute(self, slices: Sequence[int], crop: Crop) -> Features:
-        images = self._prepare([self._source.grey(z, crop) for z in slices])
-        maps = self._runtime.run(lambda: self._encode(images.to(self._runtime.device)))
+    def _compute(self, slices: Sequence[int], crop: Crop) -> list[Features]:
+        """Encode the first slice, and of the others as many as there is memory for."""
+        maps = self._encoded(slices, crop)
+        while maps is None:  # never for a single slice
+            self._most = len(slices) // 2
+            slices = slices[: self._most]
+            maps = self._encoded(slices, crop)
+        self._runtime.check_finite(maps)
         self.encoded += len(slices)
         # clone: a view would keep the whole batch alive in the cache.
-        kept = [
+        return [
             self._cache.put(self.key(z, crop), tuple(m[i : i + 1].clone() for m in maps))
             for i, z in enumerate(slices)
         ]
-        return kept[0]
+
+    def _encoded(self, slices: Sequence[int], crop: Crop) -> Features | None:
+        """Feature maps of slices; ``None`` if the GPU has too little memory for so many."""
+        images = self._prepare([self._source.grey(z, crop) for z in slices])
+        call = self._runtime.run if len(slices) == 1 else self._runtime.run_if_it_fits
+        return call(lambda: self._encode(images.to(self._runtime.device)))

@@ -1,21 +1,27 @@
 """Where and how precisely a network runs."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, TypeAlias, TypeVar
+from typing import TypeVar, get_args
 
 import torch
 
 from napari_lungfm._core.exceptions import LungFMError, LungFMWarning, UsageError
 from napari_lungfm.models.devices import check_device_name
+from napari_lungfm.models.foundation.options import Precision
+
+__all__ = ["OutOfMemoryError", "Precision", "PrecisionError", "Runtime", "pick_device"]
 
 T = TypeVar("T")
-Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 
 class OutOfMemoryError(LungFMError, MemoryError):
     """The model does not fit into memory, on a GPU or on the CPU."""
+
+
+class PrecisionError(LungFMError, ArithmeticError):
+    """Values left the range of the precision that was asked for."""
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -51,7 +57,8 @@ class Runtime:
     """A network on a device.
 
     A GPU that runs out of memory is left once and for all, with a warning; the work goes on on
-    the CPU.
+    the CPU. Torch's own number of threads is left alone: it is that of the processors that the
+    process may use (2 on two cores, 1 where it is pinned to one of them).
 
     Parameters
     ----------
@@ -60,8 +67,11 @@ class Runtime:
     device
         See `pick_device`.
     precision
-        ``"float32"``; ``"bfloat16"`` for mixed precision (autocast); ``"auto"`` takes bfloat16
-        on CUDA devices that have it and float32 elsewhere.
+        ``"float32"``; ``"bfloat16"`` or ``"float16"`` for mixed precision (autocast).
+        ``"auto"`` takes bfloat16 on CUDA devices that have it in hardware and float32 elsewhere,
+        on MPS too. float16 is never taken unasked: its range ends at 65,504, and no published
+        weights could be tried in it. Where it is too narrow the encoder says so; see
+        `check_finite`.
 
     Raises
     ------
@@ -73,7 +83,7 @@ class Runtime:
         self, module: torch.nn.Module, device: str = "auto", precision: Precision = "auto"
     ) -> None:
         self.device = pick_device(device)
-        self._mixed = _is_mixed(self.device, precision)
+        self._mixed = _mixed(self.device, precision)
         self._module = module.eval()
         self.run(lambda: module.to(self.device))
 
@@ -84,8 +94,8 @@ class Runtime:
 
     @property
     def precision(self) -> str:
-        """``"float32"`` or ``"bfloat16"``."""
-        return "bfloat16" if self._mixed else "float32"
+        """``"float32"``, ``"bfloat16"`` or ``"float16"``."""
+        return "float32" if self._mixed is None else str(self._mixed).removeprefix("torch.")
 
     def run(self, work: Callable[[], T]) -> T:
         """Call ``work`` without gradients, on the CPU if the GPU has too little memory.
@@ -109,14 +119,47 @@ class Runtime:
             # Only here, where the error no longer keeps the tensors of the failed call alive.
             self._leave_gpu()
 
+    def run_if_it_fits(self, work: Callable[[], T]) -> T | None:
+        """Call ``work`` without gradients; return ``None`` if a GPU has too little memory for it.
+
+        For work that can be done in smaller parts: the GPU is not left. On the CPU, `run`.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If it runs on the CPU and memory is too small.
+        """
+        if self.on_cpu:
+            return self.run(work)
+        try:
+            return self._call(work)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    def check_finite(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Refuse results that left the range of float16; the others have that of float32.
+
+        Raises
+        ------
+        PrecisionError
+            If a value is infinite or NaN.
+        """
+        if self._mixed is torch.float16 and not all(t.isfinite().all() for t in tensors):
+            msg = "the image encoder left the range of float16; use precision=float32"
+            raise PrecisionError(msg)
+
     def _call(self, work: Callable[[], T]) -> T:
         with torch.inference_mode(), self._autocast():
             return work()
 
     def _autocast(self) -> AbstractContextManager[object]:
-        if not self._mixed:
+        if self._mixed is None:
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.device.type, dtype=self._mixed)
 
     def _leave_gpu(self) -> None:
         warnings.warn(
@@ -127,19 +170,34 @@ class Runtime:
         self._module.to("cpu")
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.device, self._mixed = torch.device("cpu"), False
+        self.device, self._mixed = torch.device("cpu"), None
 
 
-def _is_mixed(device: torch.device, precision: Precision) -> bool:
+#: Mixed precisions, and the devices that they are for.
+_MIXED = {
+    "bfloat16": (torch.bfloat16, ("cuda",)),
+    "float16": (torch.float16, ("cuda", "mps")),
+}
+
+
+def _mixed(device: torch.device, precision: Precision) -> torch.dtype | None:
+    """Return the type of mixed precision; ``None`` for float32."""
     if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
-    if precision not in ("float32", "bfloat16"):
-        msg = f"there is no precision '{precision}'; choose from auto, float32, bfloat16"
+        # Emulated bfloat16, which torch counts as support by default, is slower than float32.
+        native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else None
+    if precision not in get_args(Precision):
+        listed = ", ".join(get_args(Precision))
+        msg = f"there is no precision '{precision}'; choose from {listed}"
         raise UsageError(msg)
-    if precision == "bfloat16" and device.type != "cuda":
-        msg = f"bfloat16 is for CUDA devices, not for '{device.type}'; use float32 or auto"
+    if precision == "float32":
+        return None
+    dtype, devices = _MIXED[precision]
+    if device.type not in devices:
+        where = " and ".join(name.upper() for name in devices)
+        msg = f"{precision} is for {where} devices, not for '{device.type}'; use float32 or auto"
         raise UsageError(msg)
-    return precision == "bfloat16"
+    return dtype
 
 
 #: What plain RuntimeErrors say that mean the same as `torch.OutOfMemoryError`: MPS; the CUDA

@@ -16,13 +16,12 @@ same mask on a CPU whatever the speed.
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 import torch
 
 from napari_lungfm._core.exceptions import UsageError
-
-Attention: TypeAlias = Literal["stock", "fast"]
+from napari_lungfm.models.foundation.options import Attention
 
 #: Rows of the attention matrix that are computed at a time; with 8000 columns 8 MB.
 BLOCK = 256

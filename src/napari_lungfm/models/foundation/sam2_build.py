@@ -8,13 +8,13 @@ described in a file, without Hydra's process-wide state.
 import copy
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 import yaml
+from torch.overrides import TorchFunctionMode
 
 from napari_lungfm._core.exceptions import ConfigError, MissingDependencyError
 from napari_lungfm._core.imports import require
@@ -124,14 +124,32 @@ def build_sam2(config: Mapping[str, Any], *, postprocessing: bool = True) -> tor
             **full,
             "sam_mask_decoder_extra_args": {**extra, **own},
         }
-    # Its constructors put constants on the first GPU wherever there is one, even for a model that
-    # is to run on the CPU because that GPU is full. All follow the network to its device later.
-    with mock.patch.object(torch.cuda, "is_available", return_value=False):
+    with _StayOnCpu():
         network = _instantiate(_with_numbers(full), "model")
     if not isinstance(network, torch.nn.Module):
         msg = "the configuration has no '_target_' that names the class of the network"
         raise ConfigError(msg)
     return network.eval()
+
+
+class _StayOnCpu(TorchFunctionMode):
+    """Keeps tensors that are made under it on the CPU, in this thread.
+
+    ``RoPEAttention``'s constructor puts its constants on the first GPU wherever there is one,
+    even for a model that is to run on the CPU because that GPU is full. They follow the network
+    to its device when it is used.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is torch.Tensor.to and args[1:] == ("cuda",):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def _package_folder() -> Path:
@@ -153,6 +171,9 @@ def _instantiate(value: Any, place: str) -> Any:
         for key, item in value.items()
         if key != "_target_"
     }
+    if str(value.get("_target_")).endswith(".PositionEmbeddingSine"):
+        # It would fill a cache on the first GPU; it is filled where it is needed all the same.
+        arguments.setdefault("warmup_cache", False)
     if "_target_" not in value:
         return arguments
     target = str(value["_target_"])

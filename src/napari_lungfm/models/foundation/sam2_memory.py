@@ -6,7 +6,7 @@ current one in walking direction. A bank answers with such a table.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import Protocol, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -14,11 +14,11 @@ import torch.nn.functional as F  # noqa: N812
 
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.seeding import generator
+from napari_lungfm.models.foundation.options import BankName
 from napari_lungfm.models.foundation.sam2_state import SliceEntry, Walk
 
 #: Returns the image embedding of the slice at hand; called only by banks that use it.
 Embedding: TypeAlias = Callable[[], torch.Tensor]
-BankName: TypeAlias = Literal["recent", "self-sorting"]
 
 
 class MemoryBank(Protocol):

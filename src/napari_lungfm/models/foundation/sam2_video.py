@@ -18,30 +18,43 @@ What differs from the publishers' predictor, on purpose:
   other masks the second time. Here the result depends on the prompts alone, one end of an object
   does not change the other, and MedSAM 2's "forward, reset, reverse" comes out the same.
 - **Objects end.** Where the model's object score or mask says for `patience` slices in a row
-  that nothing is there, the walk is over; slices beyond are not even encoded.
+  that nothing is there, the walk is over. Slices beyond are not even encoded; in batches, on a
+  GPU, some may be, but no more than half of what the walk had found (see `_ahead`).
 """
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from napari_lungfm._core.exceptions import PromptError, UsageError
 from napari_lungfm.geometry import Volume
 from napari_lungfm.models.foundation.features import FeatureCache, RecentFeatures, SliceFeatures
-from napari_lungfm.models.foundation.runtime import Precision, Runtime
-from napari_lungfm.models.foundation.sam2_attention import Attention, set_attention
+from napari_lungfm.models.foundation.options import Attention, BankName, Precision
+from napari_lungfm.models.foundation.runtime import Runtime
+from napari_lungfm.models.foundation.sam2_attention import set_attention
 from napari_lungfm.models.foundation.sam2_engine import Sam2Engine, encode_images, prepare_images
-from napari_lungfm.models.foundation.sam2_memory import BankName, check_bank, make_bank
+from napari_lungfm.models.foundation.sam2_memory import check_bank, make_bank
 from napari_lungfm.models.foundation.sam2_prompts import mask_input, mask_of, point_inputs
 from napari_lungfm.models.foundation.sam2_state import SliceEntry, TrackState, Walk
 from napari_lungfm.models.foundation.sam2_walks import PlannedWalk, plan_walks
+from napari_lungfm.models.foundation.sam_carry import EndRule
 from napari_lungfm.models.foundation.slices import SliceSource
-from napari_lungfm.models.foundation.zoom import Crop, Zoom, check_inside
-from napari_lungfm.models.prompts import Prompt, by_slice, is_conditioning, says_absent
+from napari_lungfm.models.foundation.zoom import CropChooser, Zoom, check_inside
+from napari_lungfm.models.prompts import (
+    Prompt,
+    by_slice,
+    is_conditioning,
+    prompted_slices,
+    says_absent,
+)
 from napari_lungfm.models.protocols import SlicePrediction
 from napari_lungfm.preprocessing.windowing import Window
+
+#: The stock predictor knows no end: a slice is without the object where no voxel is positive.
+NO_MINIMUM = EndRule(min_iou=0.0, min_area_fraction=0.0, min_area_mm2=0.0)
 
 
 class Sam2Model:
@@ -69,6 +82,10 @@ class Sam2Model:
     patience
         Slices in a row without the object that end a walk, at least 1. A single one is often a
         blink: it costs one tracked slice at either end to be sure.
+    end
+        On which slices beyond the prompted ones the object counts as absent, such as those with
+        a stray voxel. By default on those without any (`NO_MINIMUM`), so that masks are those
+        of the stock predictor. What the model remembers of a slice stays as it is.
     batch_size
         See `features.SliceFeatures`.
     cache
@@ -94,6 +111,7 @@ class Sam2Model:
         attention: Attention = "stock",
         zoom: Zoom | None = None,
         patience: int = 2,
+        end: EndRule = NO_MINIMUM,
         batch_size: int | None = None,
         cache: FeatureCache | None = None,
     ) -> None:
@@ -103,7 +121,9 @@ class Sam2Model:
                 msg = f"the {title} must be at least 1, not {value}"
                 raise UsageError(msg)
         self._name, self.weight_hash, self.window = name, weight_hash, window
-        self.memory_bank, self.zoom, self.patience = memory_bank, zoom, patience
+        self.memory_bank, self.attention = memory_bank, attention
+        self.patience, self.end = patience, end
+        self.crops, self._warm = CropChooser(zoom), False
         self.runtime = Runtime(network, device, precision)
         set_attention(network, attention)
         self._network: Any = network
@@ -114,14 +134,24 @@ class Sam2Model:
         """The name in records."""
         return self._name
 
+    @property
+    def zoom(self) -> Zoom | None:
+        """How to choose a crop; ``None`` shows whole slices."""
+        return self.crops.zoom
+
     def warm_up(self) -> None:
-        """Encode an empty image, so that the first click does not wait for kernels and buffers."""
+        """Encode an empty image, so that the first click does not wait for kernels and buffers.
+
+        `open` does so once where there is a GPU. On a CPU it costs more than the first click
+        gains: 0.7 to 1.0 s for 0.2 to 0.3 s (Hiera-t at 512 px, one core).
+        """
+        self._warm = True
         size = int(self._network.image_size)
         image = torch.zeros(1, 3, size, size)
         self.runtime.run(lambda: encode_images(self._network, image.to(self.runtime.device)))
 
     def open(self, volume: Volume, *, cache: FeatureCache | None = None) -> "Sam2Predictor":
-        """Get ready for one volume; nothing is computed yet.
+        """Get ready for one volume; no slice is looked at yet.
 
         Parameters
         ----------
@@ -130,6 +160,8 @@ class Sam2Model:
         cache
             Where encoder features are kept, if elsewhere than the model's own cache.
         """
+        if not (self.runtime.on_cpu or self._warm):
+            self.warm_up()
         source = SliceSource(volume.array, self.window)
         size = int(self._network.image_size)
         chosen = cache if cache is not None else self._cache
@@ -186,11 +218,12 @@ class Sam2Predictor:
         Parameters
         ----------
         prompts
-            What is known of its place; only zoom looks at it. Prompts are given to `prompt`.
+            What is known of its place, for zoom, and of the slices that will be looked at first,
+            for batches. Nothing is computed; prompts are given to `prompt`.
         """
-        if self._model.zoom is None:
-            return TrackState(Crop.whole(self._shape))
-        return TrackState(self._model.zoom.crop(prompts, self._shape, self._spacing))
+        crop = self._model.crops.crop(prompts, self._shape, self._spacing)
+        self._engine.features.announce((z, crop) for z in prompted_slices(prompts))
+        return TrackState(crop)
 
     def prompt(
         self, state: TrackState, z: int, prompts: Sequence[Prompt]
@@ -312,7 +345,8 @@ class Sam2Predictor:
     ) -> Generator[tuple[TrackState, int, SlicePrediction], None, TrackState]:
         walk = Walk(plan.anchor, plan.reverse, state.run)
         bank = make_bank(self._model.memory_bank, walk, self._engine.positions)
-        missed = 0
+        missed, found = 0, 0
+        before = int(self._prediction(state, state.conditioning[plan.anchor]).mask.sum())
         for i, z in enumerate(plan.targets):
             embedding = self._engine.embedding(z, state.crop)
             entry = self._engine.look(
@@ -321,19 +355,39 @@ class Sam2Predictor:
                 state.conditioning,
                 bank.recall(z, embedding),
                 reverse=plan.reverse,
-                upcoming=plan.targets[i + 1 :],
+                upcoming=plan.targets[i + 1 :][: self._ahead(plan, missed, found)],
             )
             entry = replace(entry, walk=walk)
             bank.add(z, entry, embedding)
             state = state.with_tracked(z, entry)
-            missed = 0 if entry.found else missed + 1
+            prediction = self._prediction(state, entry)
+            if plan.open and self._is_absent(prediction, before):
+                prediction = replace(prediction, mask=np.zeros_like(prediction.mask))
+                missed += 1
+            else:
+                before, missed, found = int(prediction.mask.sum()), 0, found + 1
             over = plan.open and missed >= self._model.patience
             if over:
                 state = state.without_tracked(plan.targets[i + 1 - missed :])
-            yield state, z, self._prediction(state, entry)
+            yield state, z, prediction
             if over:
                 break
         return state
+
+    def _ahead(self, plan: PlannedWalk, missed: int, found: int) -> int:
+        """How many slices after the next one may be encoded along with it.
+
+        All of a gap will be looked at. At an open end as many as patience is left for will be;
+        beyond them, it is likely that an object goes on for half as long as it did so far.
+        """
+        if not plan.open:
+            return len(plan.targets)
+        return max(self._model.patience - 1 - missed, found // 2 if missed == 0 else 0)
+
+    def _is_absent(self, prediction: SlicePrediction, before: int) -> bool:
+        """Tell whether the object, of ``before`` voxels where it was last, is not on a slice."""
+        area, pixel = int(prediction.mask.sum()), self._spacing[0] * self._spacing[1]
+        return self._model.end.has_ended(prediction.score or 0.0, area, before, pixel)
 
     def _recall(self, state: TrackState, z: int, walk: Walk) -> dict[int, SliceEntry]:
         """Memories for a correction: those that the walk had when it came to slice ``z``."""

@@ -7,7 +7,7 @@ Where the object ends has to be seen from what comes out.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -15,12 +15,11 @@ import torch.nn.functional as F  # noqa: N812
 
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.types import SliceMask
+from napari_lungfm.models.foundation.options import Carry
 from napari_lungfm.models.foundation.zoom import Crop
 from napari_lungfm.models.prompts import Box
 from napari_lungfm.models.protocols import Prior
 
-#: What is handed on to the next slice.
-Carry: TypeAlias = Literal["box", "mask", "box+mask"]
 #: Logits of a mask prompt that is made from a binary mask, as SAM 2 makes its own (sigmoid of
 #: 10 is 0.99995).
 MASK_LOGIT = 10.0
@@ -32,7 +31,7 @@ BOX_MARGIN = 10 / 1024
 
 @dataclass(frozen=True)
 class EndRule:
-    """When an object that is carried on has ended.
+    """When an object that is carried on has ended; SAM 2's walks have one too.
 
     Only asked beyond the prompted slices; between them the object most likely goes on.
 
@@ -96,10 +95,13 @@ class SamMemory:
         Low-resolution logits ``(1, 1, L, L)`` on the CPU.
     crop
         What it saw.
+    carried
+        Slices that the object was carried over to get here.
     """
 
     low: torch.Tensor
     crop: Crop
+    carried: int = 0
 
 
 def check_carry(carry: str) -> None:

@@ -9,7 +9,7 @@ on as the prompt encoder takes them, which was left frozen in training, and a wa
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,19 +18,27 @@ import torch
 from napari_lungfm._core.exceptions import LungFMWarning, PromptError
 from napari_lungfm.geometry import Volume
 from napari_lungfm.models.foundation.features import FeatureCache, RecentFeatures, SliceFeatures
-from napari_lungfm.models.foundation.runtime import Precision, Runtime
+from napari_lungfm.models.foundation.options import Carry, Precision
+from napari_lungfm.models.foundation.runtime import Runtime
 from napari_lungfm.models.foundation.sam_carry import (
-    Carry,
     EndRule,
     SamMemory,
     box_around,
     check_carry,
     mask_logits,
 )
-from napari_lungfm.models.foundation.sam_preprocess import Preprocessing, SamView, view_of
+from napari_lungfm.models.foundation.sam_decoder import SamDecoder
+from napari_lungfm.models.foundation.sam_preprocess import Preprocessing, view_of
 from napari_lungfm.models.foundation.slices import SliceSource
-from napari_lungfm.models.foundation.zoom import Crop, Zoom, check_inside, hull_of
-from napari_lungfm.models.prompts import Box, Click, MaskPrompt, Prompt
+from napari_lungfm.models.foundation.zoom import Crop, CropChooser, Zoom, check_inside, hull_of
+from napari_lungfm.models.prompts import (
+    Box,
+    Click,
+    MaskPrompt,
+    Prompt,
+    by_slice,
+    is_conditioning,
+)
 from napari_lungfm.models.protocols import Prior, SlicePrediction
 from napari_lungfm.preprocessing.windowing import Window
 
@@ -93,17 +101,23 @@ class SamImageModel:
     ) -> None:
         check_carry(carry)
         self._name, self.weight_hash, self.window = name, weight_hash, window
-        self.preprocessing, self.carry, self.zoom = preprocessing, carry, zoom
+        self.preprocessing, self.carry = preprocessing, carry
+        self.crops = CropChooser(zoom)
         self.end = end if end is not None else EndRule()
         self.runtime = Runtime(network, device, precision)
         self._network: Any = network
         self._batch_size, self._cache = batch_size, cache
-        self._warns_of_clicks = boxes_only
+        self._warns_of_clicks, self._warm = boxes_only, False
 
     @property
     def name(self) -> str:
         """The name in records."""
         return self._name
+
+    @property
+    def zoom(self) -> Zoom | None:
+        """How to choose a crop; ``None`` shows whole slices."""
+        return self.crops.zoom
 
     def note_clicks(self) -> None:
         """Warn, once, that clicks are outside the training of a model that knows boxes only."""
@@ -118,13 +132,17 @@ class SamImageModel:
         )
 
     def warm_up(self) -> None:
-        """Encode an empty image, so that the first click does not wait for kernels and buffers."""
+        """Encode an empty image, so that the first click does not wait for kernels and buffers.
+
+        `open` does so once where there is a GPU.
+        """
+        self._warm = True
         size = int(self._network.image_encoder.img_size)
         image = torch.zeros(1, 3, size, size)
         self.runtime.run(lambda: self._network.image_encoder(image.to(self.runtime.device)))
 
     def open(self, volume: Volume, *, cache: FeatureCache | None = None) -> "SamSlicePredictor":
-        """Get ready for one volume; nothing is computed yet.
+        """Get ready for one volume; no slice is looked at yet.
 
         Parameters
         ----------
@@ -133,6 +151,8 @@ class SamImageModel:
         cache
             Where encoder features are kept, if elsewhere than the model's own cache.
         """
+        if not (self.runtime.on_cpu or self._warm):
+            self.warm_up()
         source = SliceSource(volume.array, self.window)
         view = view_of(self.preprocessing, int(self._network.image_encoder.img_size))
         chosen = cache if cache is not None else self._cache
@@ -149,80 +169,6 @@ class SamImageModel:
         decoder = SamDecoder(self._network, self.runtime, view)
         spacing = (volume.spacing[1], volume.spacing[2])
         return SamSlicePredictor(self, features, decoder, source.shape, spacing)
-
-
-@dataclass(frozen=True, eq=False)
-class SamDecoder:
-    """Prompt encoder and mask decoder on the features of one slice.
-
-    Parameters
-    ----------
-    network
-        A ``Sam``.
-    runtime
-        Where it runs.
-    view
-        How the model sees a crop.
-    """
-
-    network: Any
-    runtime: Runtime
-    view: SamView
-
-    def decode(
-        self,
-        embedding: torch.Tensor,
-        *,
-        points: tuple[torch.Tensor, torch.Tensor] | None,
-        box: torch.Tensor | None,
-        mask: torch.Tensor | None,
-        best_of_three: bool,
-    ) -> tuple[torch.Tensor, float]:
-        """Return low-resolution logits ``(1, 1, L, L)`` on the CPU, and expected overlap.
-
-        Parameters
-        ----------
-        embedding
-            Image embedding ``(1, C, L/4, L/4)``.
-        points
-            Coordinates ``(1, P, 2)`` in (x, y) model pixels, and labels ``(1, P)``.
-        box
-            ``(1, 4)``: x0, y0, x1, y1 in model pixels.
-        mask
-            Mask prompt ``(1, 1, L, L)``.
-        best_of_three
-            Take the one of three masks that the model expects to be the best: for a single
-            click, which may mean a part or the whole.
-        """
-        low, ious = self.runtime.run(
-            lambda: self._decode(embedding, points, box, mask, best_of_three=best_of_three)
-        )
-        best = int(ious[0].argmax())
-        return low[:, best : best + 1].float().cpu(), float(ious[0, best])
-
-    def _decode(
-        self,
-        embedding: torch.Tensor,
-        points: tuple[torch.Tensor, torch.Tensor] | None,
-        box: torch.Tensor | None,
-        mask: torch.Tensor | None,
-        *,
-        best_of_three: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        device = self.runtime.device
-        sparse, dense = self.network.prompt_encoder(
-            points=None if points is None else (points[0].to(device), points[1].to(device)),
-            boxes=None if box is None else box.to(device),
-            masks=None if mask is None else mask.to(device),
-        )
-        low, ious = self.network.mask_decoder(
-            image_embeddings=embedding.to(device, dtype=torch.float32),
-            image_pe=self.network.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=best_of_three,
-        )
-        return low, ious
 
 
 class SamSlicePredictor:
@@ -258,11 +204,23 @@ class SamSlicePredictor:
         """Number of slices that went through the encoder so far."""
         return self._features.encoded
 
-    def prefetch(self, slices: Sequence[int]) -> None:
-        """Encode whole slices ahead, in batches where there is a GPU; not with zoom."""
-        if self._model.zoom is None:
-            for i, z in enumerate(slices):
-                self._features.get(z, Crop.whole(self._shape), slices[i + 1 :])
+    def announce(self, prompts: Sequence[Prompt]) -> None:
+        """Say which prompts will be given, so that their slices can be encoded in batches.
+
+        Nothing is computed; on a CPU, where batches gain nothing, it makes no difference.
+
+        Parameters
+        ----------
+        prompts
+            Prompts on any slices. Outlines need no model.
+        """
+        looked_at = {
+            z: [prompt for prompt in group if isinstance(prompt, Box | Click)]
+            for z, group in by_slice(prompts).items()
+            if any(map(is_conditioning, group))
+            and not any(isinstance(prompt, MaskPrompt) for prompt in group)
+        }
+        self._features.announce((z, self._crop(each, None)) for z, each in looked_at.items())
 
     def predict_slice(
         self, z: int, prompts: Sequence[Prompt], prior: Prior | None = None
@@ -298,7 +256,14 @@ class SamSlicePredictor:
         box = None
         if "box" in self._model.carry:
             box = box_around(prior.mask, z, max(self._crop((), prior).shape))
-        prediction = self._segment(z, box, clicks, prior, with_mask="mask" in self._model.carry)
+        prediction = self._segment(
+            z,
+            box,
+            clicks,
+            prior,
+            with_mask="mask" in self._model.carry,
+            carried=self._carried(prior),
+        )
         if prior.between or clicks:
             return prediction
         area, before = int(prediction.mask.sum()), int(prior.mask.sum())
@@ -315,6 +280,7 @@ class SamSlicePredictor:
         prior: Prior | None,
         *,
         with_mask: bool = True,
+        carried: int = 0,
     ) -> SlicePrediction:
         crop = self._crop([*clicks, *([] if box is None else [box])], prior)
         mask = None
@@ -324,20 +290,35 @@ class SamSlicePredictor:
             mask = mask_logits(prior, crop, covered, view.low_size, expected=prior.between)
         single_click = box is None and mask is None and len(clicks) == 1
         low, iou = self._decoder.decode(
-            self._features.get(z, crop)[0],
+            self._features.get(z, crop, self._upcoming(z, prior, carried))[0],
             points=self._points(clicks, crop),
             box=self._box(box, crop),
             mask=mask,
             best_of_three=single_click and self._model.preprocessing == "sam",
         )
-        return self._restored(low, iou, crop)
+        return self._restored(low, iou, SamMemory(low, crop, carried))
 
-    def _restored(self, low: torch.Tensor, iou: float, crop: Crop) -> SlicePrediction:
+    def _carried(self, prior: Prior) -> int:
+        """Slices of the way so far, the coming one included; 0 in gaps, taken from both ends."""
+        if prior.between or not isinstance(prior.memory, SamMemory):
+            return 0
+        return prior.memory.carried + 1
+
+    def _upcoming(self, z: int, prior: Prior | None, carried: int) -> range:
+        """Slices that may be next: half as many as the object has been carried over already."""
+        if prior is None or carried < 2:
+            return range(0)
+        step = 1 if z > prior.z else -1
+        end = z + step * (1 + carried // 2)
+        return range(z + step, min(max(end, -1), self._features.depth), step)
+
+    def _restored(self, low: torch.Tensor, iou: float, memory: SamMemory) -> SlicePrediction:
+        crop = memory.crop
         part = self._decoder.view.restore(low, crop.shape)
         logits = np.full(self._shape, min(float(part.min()), OUTSIDE_LOGIT), dtype=np.float32)
         logits[crop.slices] = part
         score = min(max(iou, 0.0), 1.0)
-        return SlicePrediction(logits > 0, score, logits, SamMemory(low, crop))
+        return SlicePrediction(logits > 0, score, logits, memory)
 
     # ------------------------------------------------------------------ what the model sees
     def _crop(self, prompts: Iterable[Prompt], prior: Prior | None) -> Crop:
@@ -351,7 +332,7 @@ class SamSlicePredictor:
                 return crop
         if prior is not None:
             placed.append(Box.around(prior.mask, prior.z))
-        return self._model.zoom.crop(placed, self._shape, self._spacing)
+        return self._model.crops.crop(placed, self._shape, self._spacing)
 
     def _points(
         self, clicks: Sequence[Click], crop: Crop

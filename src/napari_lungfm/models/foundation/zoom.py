@@ -5,16 +5,19 @@ pixels wide; **zoom** shows the model a square around the prompts instead, at it
 """
 
 import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from napari_lungfm._core.exceptions import PromptError, UsageError
+from napari_lungfm._core.exceptions import LungFMWarning, PromptError, UsageError
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt, Prompt
 
 #: Crops lie on this grid (voxels), so that prompts a little apart share encoded slices.
 CROP_GRID = 16
+#: Side in mm of what a click alone opens: it says where an object is, not how large.
+CLICK_SIDE_MM = 80.0
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class Zoom:
         Side of the square as a multiple of the larger side of what the prompts span, at least 1.
     min_size_mm
         Smallest side in mm: what a click alone opens, and what a small nodule needs around it.
+        ``None`` lets `margin` decide wherever a box or an outline says how large the object is;
+        clicks alone open `CLICK_SIDE_MM`.
 
     Raises
     ------
@@ -112,17 +117,40 @@ class Zoom:
     """
 
     margin: float = 2.5
-    min_size_mm: float = 80.0
+    min_size_mm: float | None = CLICK_SIDE_MM
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.margin) and self.margin >= 1.0):
             msg = f"the zoom margin must be a factor of at least 1, not {self.margin}"
             raise UsageError(msg)
-        if not (math.isfinite(self.min_size_mm) and self.min_size_mm > 0):
+        smallest = CLICK_SIDE_MM if self.min_size_mm is None else self.min_size_mm
+        if not (math.isfinite(smallest) and smallest > 0):
             msg = (
                 f"the smallest zoomed side must be a positive length in mm, not {self.min_size_mm}"
             )
             raise UsageError(msg)
+
+    def side(self, prompts: Iterable[Prompt], spacing: tuple[float, float]) -> int | None:
+        """Return the side in voxels of the square around prompts; ``None`` if they have no place.
+
+        Parameters
+        ----------
+        prompts
+            All prompts of one object that are known so far.
+        spacing
+            Distance of rows and of columns in mm.
+        """
+        known = list(prompts)
+        hull = hull_of(known)
+        if hull is None:
+            return None
+        extent = max(hull.y1 - hull.y0, hull.x1 - hull.x0)
+        smallest = self.min_size_mm
+        if smallest is None:
+            sized = any(isinstance(prompt, Box | MaskPrompt) for prompt in known)
+            smallest = 0.0 if sized else CLICK_SIDE_MM
+        wanted = max(self.margin * extent, smallest / min(spacing))
+        return _up_to_grid(max(wanted, extent + CROP_GRID))
 
     def crop(
         self, prompts: Iterable[Prompt], shape: tuple[int, int], spacing: tuple[float, float]
@@ -138,17 +166,47 @@ class Zoom:
         spacing
             Distance of rows and of columns in mm.
         """
-        hull = hull_of(prompts)
-        if hull is None:
-            return Crop.whole(shape)
-        extent = max(hull.y1 - hull.y0, hull.x1 - hull.x0)
-        wanted = max(self.margin * extent, self.min_size_mm / min(spacing))
-        side = _up_to_grid(max(wanted, extent + CROP_GRID))
-        if side >= min(shape):
+        known = list(prompts)
+        hull, side = hull_of(known), self.side(known, spacing)
+        if hull is None or side is None or side >= min(shape):
             return Crop.whole(shape)
         y0 = _start(hull.y0, hull.y1, side, shape[0])
         x0 = _start(hull.x0, hull.x1, side, shape[1])
         return Crop(y0, x0, y0 + side, x0 + side, zoomed=True)
+
+
+class CropChooser:
+    """Chooses what one model sees; says once where zoom was asked for and does not apply.
+
+    Parameters
+    ----------
+    zoom
+        How to zoom; ``None`` always shows whole slices.
+    """
+
+    def __init__(self, zoom: Zoom | None) -> None:
+        self.zoom = zoom
+        self._told = False
+
+    def crop(
+        self, prompts: Iterable[Prompt], shape: tuple[int, int], spacing: tuple[float, float]
+    ) -> Crop:
+        """Return what the model sees; see `Zoom.crop`."""
+        if self.zoom is None:
+            return Crop.whole(shape)
+        known = list(prompts)
+        crop = self.zoom.crop(known, shape, spacing)
+        side = self.zoom.side(known, spacing)
+        if side is not None and not crop.zoomed and not self._told:
+            self._told = True
+            warnings.warn(
+                f"zoom does not apply: the square around the prompts ({side} voxels, "
+                f"{side * min(spacing):.0f} mm) is no smaller than a slice of {shape[0]} × "
+                f"{shape[1]} voxels, so whole slices are shown; a smaller factor or zoom_mm zooms",
+                LungFMWarning,
+                stacklevel=3,
+            )
+        return crop
 
 
 def hull_of(prompts: Iterable[Prompt]) -> Box | None:

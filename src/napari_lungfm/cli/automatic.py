@@ -1,0 +1,122 @@
+"""`segment` with a model that needs no prompts."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_lungfm._core.exceptions import UsageError
+from napari_lungfm.cli.console import note, print_json, stderr_console
+from napari_lungfm.cli.outputs import describe_mask, refuse_overwriting
+
+if TYPE_CHECKING:
+    from napari_lungfm._core.types import ProgressCallback
+
+
+def refuse_prompt_options(model: str, given: Mapping[str, object]) -> None:
+    """Refuse options of prompts for a model that takes none.
+
+    Parameters
+    ----------
+    model
+        Name of the model.
+    given
+        Option → whether it was given.
+
+    Raises
+    ------
+    UsageError
+        If one was.
+    """
+    wrong = [option for option, there in given.items() if there]
+    if wrong:
+        verb = "is" if len(wrong) == 1 else "are"
+        msg = (
+            f"{', '.join(wrong)} {verb} for promptable models; '{model}' is an automatic model "
+            "and segments the whole image: leave it out"
+        )
+        raise UsageError(msg)
+
+
+def segment_automatically(
+    image: Path,
+    model: str,
+    out: Path,
+    *,
+    series: str | None,
+    options: Mapping[str, Any],
+    device: str,
+    as_json: bool,
+) -> None:
+    """Segment an image with an automatic model and write all its labels.
+
+    Parameters
+    ----------
+    image, model, out, series, device, as_json
+        As in `segment`.
+    options
+        Options of the model.
+
+    Raises
+    ------
+    UsageError
+        If an output would overwrite an input, or an option makes no sense.
+    LungFMError
+        If a file or the model cannot be used.
+    """
+    from napari_lungfm import io
+    from napari_lungfm.models.automatic.trained import hash_image
+    from napari_lungfm.models.registry import create_automatic_model, trained_model
+
+    refuse_overwriting(image, [out])
+    io.check_output(out)
+    automatic = create_automatic_model(model, device=device, **options)
+    volume = io.read_volume(image, series=series)
+    for text in volume.metadata.get("notes", ()):
+        note(f"note: {text}")
+    description = trained_model(model)
+    if description is not None:
+        _tell_of_small(description.title, description.small)
+        _tell_if_seen(description.seen, hash_image(volume), description.title)
+    started = time.perf_counter()
+    with _progress(f"segmenting with {automatic.name}") as progress:
+        result = automatic.segment(volume, progress=progress)
+    io.write_label_map(result, out)
+    seconds = time.perf_counter() - started
+    found = {
+        name: {"label": value, **describe_mask(result.mask(value), result.geometry)}
+        for value, name in automatic.labels.items()
+    }
+    if as_json:
+        record = {"out": str(out), "model": model, "ran": automatic.name}
+        print_json({**record, "structures": found, "seconds": seconds})
+    sizes = ", ".join(f"{name} {facts['volume_ml']:.1f} mL" for name, facts in found.items())
+    note(f"{sizes} in {seconds:.1f} s; the label map is in {out}")
+
+
+def _tell_of_small(title: str, small: bool) -> None:
+    if small:
+        note(f"note: '{title}' was trained with a preset for demonstrations; do not rely on it")
+
+
+def _tell_if_seen(seen: Any, image: str, title: str) -> None:
+    for patient in seen:
+        if patient.image == image:
+            note(
+                f"note: '{title}' has seen this very image in its training (case "
+                f"'{patient.case}' of '{patient.cohort}'); the result says nothing about others"
+            )
+            return
+
+
+@contextmanager
+def _progress(text: str) -> "Iterator[ProgressCallback]":
+    """Show slices done and the time left on stderr."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    columns = (TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    with Progress(*columns, console=stderr_console(), transient=True) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

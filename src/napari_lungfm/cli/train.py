@@ -1,0 +1,185 @@
+"""``train``: from a configuration and a cohort to a trained model."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_lungfm.cli.console import note, print_json, stderr_console
+
+if TYPE_CHECKING:
+    from napari_lungfm.models.automatic.trained import TrainedModel
+    from napari_lungfm.training.automatic.run import StageListener
+    from napari_lungfm.training.fit import FitListener, FitProgress
+
+
+def train(
+    config: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONFIG", help="A YAML file or a shipped configuration; 'list' shows these."
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the trained model; made if need be.")
+    ] = None,
+    cohort: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with the cohort, in place of the configuration's own."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the training in --out.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train an automatic model on the training part of a cohort, or LungFM-S on synthetic images.
+
+    The folder holds the weights, their configuration, the log, the validation scores and the
+    patients that the model has seen; `segment --model FOLDER` applies it. After an interruption
+    the same call with --resume goes on, and the result is the same.
+    """
+    from napari_lungfm._core.exceptions import UsageError
+    from napari_lungfm.models.devices import check_device_name
+
+    if config == "list":
+        _list(as_json)
+        return
+    if out is None:
+        msg = "--out is missing: the folder of the trained model"
+        raise UsageError(msg)
+    check_device_name(device)
+    if _is_lungfm(config):
+        if cohort is not None:
+            msg = "LungFM-S is trained on synthetic images only: leave --cohort out"
+            raise UsageError(msg)
+        _train_lungfm(config, out, resume=resume, device=device, as_json=as_json)
+        return
+    from napari_lungfm.training.automatic.config import load_training
+    from napari_lungfm.training.automatic.run import train_automatic
+
+    training = load_training(config, cohort)
+    place = next((Path(p) for p in (cohort, config) if p and Path(p).is_file()), None)
+    base = place.resolve().parent if place is not None else Path.cwd()
+    with _display() as (listener, stages):
+        description = train_automatic(
+            training,
+            out,
+            base=base,
+            device=device,
+            resume=resume,
+            listener=listener,
+            stages=stages,
+        )
+    if description is not None:
+        _report(description, out, as_json)
+
+
+def _is_lungfm(config: str) -> bool:
+    """Tell whether a configuration is one of LungFM-S: by its name, or by what its file says."""
+    import yaml
+
+    if config == "lungfm-s":
+        return True
+    try:
+        values = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False  # whoever reads it says what is wrong
+    return isinstance(values, dict) and values.get("kind") == "lungfm-s"
+
+
+def _train_lungfm(config: str, out: Path, *, resume: bool, device: str, as_json: bool) -> None:
+    from napari_lungfm.training.promptable.config import PromptTrainingConfig, shipped_config
+    from napari_lungfm.training.promptable.run import train_promptable
+
+    path = shipped_config() if config == "lungfm-s" else Path(config)
+    with _display() as (listener, stages):
+        weights = train_promptable(
+            PromptTrainingConfig.from_yaml(path),
+            out,
+            device=device,
+            resume=resume,
+            listener=listener,
+            clips=lambda done, total: stages("preparing", done, total),
+        )
+    if as_json:
+        print_json({"out": str(out), "weights": str(weights)})
+    note(
+        f"the weights are in {weights}; use them with: napari-lungfm-bench segment --model "
+        f"lungfm-s --option weights={weights} --image IMAGE --box Z,Y0,X0,Y1,X1 --out MASK"
+    )
+
+
+def _list(as_json: bool) -> None:
+    import yaml
+
+    from napari_lungfm.training.automatic.config import shipped_configs
+
+    shipped = {name: yaml.safe_load(text)["summary"] for name, text in shipped_configs().items()}
+    shipped["lungfm-s"] = "the promptable model that ships with the package; synthetic images only"
+    if as_json:
+        print_json(shipped)
+        return
+    for name, summary in shipped.items():
+        typer.echo(f"{name:<20} {summary}")
+
+
+@contextmanager
+def _display() -> "Iterator[tuple[FitListener, StageListener]]":
+    """Show what is being done on stderr, with the time left; one line per epoch where it stays."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Progress(*columns, console=stderr_console(), transient=True) as bar:
+        task = bar.add_task("preparing cases", total=None, left="")
+
+        def stages(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=f"{stage} cases", completed=done, total=total, left="")
+
+        def listener(progress: "FitProgress") -> None:
+            left = "" if progress.seconds_left is None else f"{_time(progress.seconds_left)} left"
+            bar.update(
+                task,
+                description=f"epoch {progress.epoch} of {progress.epochs}",
+                completed=progress.step,
+                total=progress.steps,
+                left=left,
+            )
+            if progress.epoch_ended:
+                values = ", ".join(f"{name} {v:.4f}" for name, v in progress.metrics.items())
+                bar.console.print(f"epoch {progress.epoch} of {progress.epochs}: {values}; {left}")
+
+        yield listener, stages
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _report(description: "TrainedModel", out: Path, as_json: bool) -> None:
+    if as_json:
+        record: dict[str, Any] = description.model_dump(mode="json")
+        print_json({"out": str(out), **record})
+        return
+    scores = description.validation
+    if scores:
+        for title in next(iter(scores.values())):
+            known = [case[title] for case in scores.values() if case[title] is not None]
+            values = [value for value in known if value is not None]
+            mean = sum(values) / len(values) if values else float("nan")
+            note(f"validation: {title} mean Dice {mean:.4f} over {len(values)} cases")
+    note(
+        f"trained '{description.title}' in {_time(description.seconds)}; apply it with: "
+        f"napari-lungfm-bench segment --model {out} --image IMAGE --out MASK"
+    )

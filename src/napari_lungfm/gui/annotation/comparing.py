@@ -1,0 +1,334 @@
+"""Masks of several origins: scored against the reference, or against each other."""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from napari.layers import Labels
+from psygnal import Signal
+
+from napari_lungfm._core.exceptions import LungFMError
+from napari_lungfm._core.types import MaskArray
+from napari_lungfm.evaluation.consensus import (
+    Method,
+    consensus,
+    disagreement,
+    pairwise_agreement,
+)
+from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Structure, Volume
+from napari_lungfm.gui.annotation.controller import Controller
+from napari_lungfm.gui.annotation.errors import LayerError
+from napari_lungfm.gui.annotation.facts import Annotation
+from napari_lungfm.gui.annotation.images import placement_of, reference_of
+from napari_lungfm.gui.annotation.jobs import Job, JobContext, JobQueue
+from napari_lungfm.gui.annotation.layers import is_ours
+from napari_lungfm.gui.annotation.notices import Notice, explain
+from napari_lungfm.models.automatic.store import TrainedStore
+from napari_lungfm.models.registry import automatic_names, create_automatic_model, trainable_cards
+from napari_lungfm.models.weights import WeightStore
+
+#: The mask that is being drawn, in the table.
+ANNOTATION = "annotation"
+#: Where a mask comes from: labels of which it is one, or what makes it.
+_Source: TypeAlias = LabelMap | Callable[[], MaskArray]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; NaN says that a value is undefined.
+
+    Parameters
+    ----------
+    name
+        Of the mask, or of two.
+    dice, iou, hd95_mm, nsd_2mm
+        See `metrics`.
+    volume_ml
+        Of the mask; of a pair, the difference.
+    """
+
+    name: str
+    dice: float
+    iou: float
+    hd95_mm: float
+    nsd_2mm: float
+    volume_ml: float
+
+
+def automatic_choices() -> tuple[str, ...]:
+    """Return the automatic models that can be run here."""
+    trainable = {card.name for card in trainable_cards()}
+    stored = set(WeightStore().names())
+    published = [n for n in automatic_names() if n not in trainable and n != "lungs-classical"]
+    here = [name for name in published if name in stored]
+    return (*TrainedStore().names(), *here, "lungs-classical")
+
+
+class Comparing:
+    """What the comparison panel does.
+
+    Parameters
+    ----------
+    controller
+        What is annotated.
+    background
+        Does the computing.
+    """
+
+    #: The table: whether it is of pairs, and a list of `Row`.
+    compared = Signal(bool, object)
+    #: Share of an automatic model's work that is done, ``None`` when it has ended.
+    progressed = Signal(object)
+
+    def __init__(self, controller: Controller, background: JobQueue) -> None:
+        self._controller, self._background = controller, background
+        self._job: Job[Any] | None = None
+        self._contour = 0
+        self.reference: Labels | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether an automatic model is at work."""
+        return self._job is not None
+
+    def structures(self) -> dict[int, str]:
+        """Return what can be compared: labels and their names."""
+        names = dict(LUNG_LABELS)
+        names |= {label: each.name for label, each in self._controller.objects.items()}
+        return dict(sorted(names.items(), reverse=True))
+
+    def layers(self) -> list[Labels]:
+        """Return the label layers that can be compared, the reference left out."""
+        return [
+            each
+            for each in self._controller.viewer.layers
+            if isinstance(each, Labels) and not is_ours(each) and each is not self.reference
+        ]
+
+    # ------------------------------------------------------------------ the table
+    def compare(self, label: int) -> None:
+        """Score all masks of a structure against the reference, or in pairs without one."""
+        here = self._begin()
+        if here is None:
+            return
+        sources, truth = self._sources(here, label), self._reference_map(here)
+        volume, pairs = here.volume, truth is None
+
+        def work(_: JobContext) -> list[Row]:
+            masks = _masks(sources, label)
+            return _pairs(masks, volume) if truth is None else _against(truth, label, masks, volume)
+
+        self._run(work, lambda rows: self.compared.emit(pairs, rows))
+
+    def _sources(self, here: Annotation, label: int) -> dict[str, _Source]:
+        """Name → where a mask comes from; nothing is searched through yet."""
+        found: dict[str, _Source] = {}
+        obj, shape = self._controller.objects.get(label), here.volume.shape
+        if obj is not None and obj.masks:
+            found[ANNOTATION] = lambda: obj.mask(shape)
+        for layer in self.layers():
+            with contextlib.suppress(LungFMError):  # a mask of another image is none to compare
+                found[layer.name] = reference_of(layer, here.volume)
+        return found
+
+    def _reference_map(self, here: Annotation) -> LabelMap | None:
+        if self.reference is None:
+            return None
+        try:
+            return reference_of(self.reference, here.volume)
+        except LungFMError as error:
+            self._controller.noticed.emit(explain(error))
+            return None
+
+    # ------------------------------------------------------------------ new layers
+    def consensus(self, label: int, method: Method) -> None:
+        """Add what the masks agree on as a layer."""
+        here = self._begin()
+        if here is None:
+            return
+        sources = self._sources(here, label)
+        name = "STAPLE" if method == "staple" else method
+        self._run(
+            lambda _: consensus(_several(_masks(sources, label)), method).mask,
+            lambda mask: self._add(mask.astype(np.uint8) * np.uint8(label), name, here),
+        )
+
+    def disagreement(self, label: int) -> None:
+        """Add a layer of the voxels on which masks, and the reference if any, disagree."""
+        here = self._begin()
+        if here is None:
+            return
+        sources, truth = self._sources(here, label), self._reference_map(here)
+        if truth is not None and self.reference is not None:
+            sources[self.reference.name] = truth
+        self._run(
+            lambda _: disagreement(_several(_masks(sources, label))),
+            lambda votes: self._add(votes, "disagreement", here),
+        )
+
+    def run_automatic(self, name: str) -> None:
+        """Compute the mask of an automatic model and add it as a layer."""
+        here = self._begin()
+        if here is None or self.running:
+            return
+        volume, last = here.volume, -1
+
+        def work(context: JobContext) -> LabelMap:
+            def tell(done: int, total: int) -> None:
+                nonlocal last
+                percent = 100 * done // max(total, 1)
+                if percent != last:
+                    last = percent
+                    context.report(self.progressed.emit, percent / 100)
+
+            model = create_automatic_model(name)
+            return model.segment(volume, progress=tell, cancelled=lambda: context.cancelled)
+
+        def done(found: LabelMap) -> None:
+            self._ended()
+            self._add(found.array, name, here)
+            self._say("done", f"'{name}' found {_listed(found)}.")
+
+        def failed(error: BaseException) -> None:
+            self._ended()
+            self._controller.noticed.emit(explain(error))
+
+        self.progressed.emit(0.0)
+        self._job = self._background.submit(work, done, failed)
+
+    def cancel(self) -> None:
+        """Stop an automatic model."""
+        if self._job is not None:
+            self._job.cancel.set()
+
+    def start_from(self, layer: Labels, label: int) -> None:
+        """Correct a mask by prompts: it becomes an object of the session."""
+        here = self._begin()
+        if here is None:
+            return
+        try:
+            labels = reference_of(layer, here.volume)
+        except LungFMError as error:
+            self._controller.noticed.emit(explain(error))
+            return
+        name = layer.name
+
+        def done(mask: MaskArray) -> None:
+            if self._controller.annotation is here:
+                layer.visible = False
+                self._controller.start_from(mask, name)
+
+        self._run(lambda _: _needed(labels, label, name), done)
+
+    def outlines(self, *, only: bool) -> None:
+        """Show all masks as outlines, or filled; those that are computed later as well."""
+        self._contour = 1 if only else 0
+        for layer in self._controller.viewer.layers:
+            if isinstance(layer, Labels):
+                layer.contour = self._contour
+
+    # ------------------------------------------------------------------ helpers
+    def _begin(self) -> Annotation | None:
+        return self._controller.begin()
+
+    def _run(self, work: Callable[[JobContext], Any], done: Callable[[Any], None]) -> None:
+        self._background.submit(
+            work, done, lambda error: self._controller.noticed.emit(explain(error))
+        )
+
+    def _ended(self) -> None:
+        self._job = None
+        self.progressed.emit(None)
+
+    def _add(self, labels: Any, name: str, here: Annotation) -> None:
+        viewer = self._controller.viewer
+        if self._controller.annotation is not here:
+            return
+        active = viewer.layers.selection.active
+        layer = viewer.add_labels(
+            np.asarray(labels),
+            name=name,
+            opacity=0.45,
+            metadata={**here.image.metadata},
+            **placement_of(here.image),
+        )
+        layer.contour = self._contour
+        # Under what is being drawn: prompts and masks stay on top.
+        viewer.layers.move(viewer.layers.index(layer), viewer.layers.index(here.layers.masks))
+        viewer.layers.selection.active = active
+
+    def _say(self, level: Any, text: str) -> None:
+        self._controller.noticed.emit(Notice(level, text))
+
+
+def _structure(label_map: LabelMap, label: int) -> MaskArray | None:
+    """Return the mask of a structure, ``None`` where the map does not have it."""
+    mask = label_map.mask(label)
+    if mask.any():
+        return mask
+    present = label_map.present()
+    alone = len(present) == 1 and present[0] not in LUNG_LABELS
+    plain = present == (1,) and label == int(Structure.TUMOUR) and not label_map.labels
+    return label_map.mask(present[0]) if alone or plain else None
+
+
+def _needed(label_map: LabelMap, label: int, name: str) -> MaskArray:
+    mask = _structure(label_map, label)
+    if mask is None:
+        msg = f"'{name}' does not have this structure; choose another structure or mask"
+        raise LayerError(msg)
+    return mask
+
+
+def _masks(sources: Mapping[str, _Source], label: int) -> dict[str, MaskArray]:
+    made = {
+        name: _structure(source, label) if isinstance(source, LabelMap) else source()
+        for name, source in sources.items()
+    }
+    return {name: mask for name, mask in made.items() if mask is not None}
+
+
+def _several(masks: dict[str, MaskArray]) -> dict[str, MaskArray]:
+    if len(masks) < 2:
+        msg = "this needs two masks of the structure at least: draw or compute another one"
+        raise LayerError(msg)
+    return masks
+
+
+def _pairs(masks: dict[str, MaskArray], volume: Volume) -> list[Row]:
+    if len(masks) < 2:
+        msg = "compare needs a reference (chosen in Annotate), or two masks of the structure"
+        raise LayerError(msg)
+    return [
+        Row(
+            f"{p.first} / {p.second}",
+            p.dice,
+            p.iou,
+            p.hd95_mm,
+            p.nsd_2mm,
+            p.volume_difference_ml,
+        )
+        for p in pairwise_agreement(masks, volume.spacing)
+    ]
+
+
+def _against(
+    truth: LabelMap, label: int, masks: Mapping[str, MaskArray], volume: Volume
+) -> list[Row]:
+    reference, per_voxel = _needed(truth, label, "the reference"), volume.geometry.voxel_volume_ml
+    if not masks:
+        msg = "there is no mask of this structure to compare yet: draw or compute one"
+        raise LayerError(msg)
+    rows = []
+    for name, mask in masks.items():
+        (pair,) = pairwise_agreement({name: mask, "\0reference": reference}, volume.spacing)
+        size = int(np.count_nonzero(mask)) * per_voxel
+        rows.append(Row(name, pair.dice, pair.iou, pair.hd95_mm, pair.nsd_2mm, size))
+    return sorted(rows, key=lambda row: (np.isnan(row.dice), -row.dice))
+
+
+def _listed(found: LabelMap) -> str:
+    names: Sequence[str] = [found.labels.get(v, f"label {v}") for v in found.present()]
+    return ", ".join(names) or "nothing"

@@ -1,0 +1,112 @@
+"""Brush and eraser: what is painted becomes a prompt, and other objects keep their voxels."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_lungfm._core.types import Region, SliceMask
+from napari_lungfm.gui.annotation.edits import Stroke, keep_others, stroke_of
+from napari_lungfm.gui.annotation.facts import Annotation
+from napari_lungfm.gui.annotation.notices import Notice
+from napari_lungfm.gui.annotation.work import Patch, Report
+from napari_lungfm.gui.annotation.workbench import Workbench
+from napari_lungfm.inference.session import AnnotationSession
+
+
+class HandEdits:
+    """Makes prompts of strokes.
+
+    A stroke stands on screen at once. Until the engine has taken it in, nothing that the engine
+    says of its slice is drawn.
+
+    Parameters
+    ----------
+    bench
+        What is worked on.
+    """
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self._waiting: dict[int, int] = {}
+
+    @property
+    def slices(self) -> frozenset[int]:
+        """Slices with strokes that the engine has not taken in yet."""
+        return frozenset(self._waiting)
+
+    def forget(self) -> None:
+        """Wait for nothing any more."""
+        self._waiting.clear()
+
+    def take(self, atoms: Any) -> None:
+        """Take in what a paint event says."""
+        here = self._bench.annotation
+        stroke = stroke_of(atoms, here.layers.data) if here is not None else None
+        if here is None or stroke is None:
+            return
+        label = self._label_of(stroke, here)
+        final = keep_others(stroke, label)
+        obj = self._bench.objects.get(label)
+        if obj is not None and obj.locked is not None:
+            final = stroke.before
+            text = f"'{obj.name}' is locked: unlock it in the list to change it."
+            self._bench.noticed.emit(Notice("warning", text))
+        if not np.array_equal(final, stroke.after):
+            here.layers.write(stroke.region, final, here.view)
+            # A stroke of a program is written by napari after this event: put right again.
+            self._bench.defer(lambda: self._put_right(here, stroke.region, final))
+        changed = final != stroke.before
+        if not changed.any():
+            return
+        self._bench.labels_changed.emit(stroke.region, stroke.before, final)
+        first = stroke.region[0].start
+        for i in (int(n) for n in np.flatnonzero(changed.any(axis=(1, 2)))):
+            plane = here.layers.data[first + i].copy()
+            plane[stroke.region[1:]] = final[i]
+            self._edit(label, first + i, plane == label)
+
+    def _label_of(self, stroke: Stroke, here: Annotation) -> int:
+        """Return the object that was painted; of the eraser, the active one."""
+        painted = stroke.after[(stroke.after != stroke.before) & (stroke.after != 0)]
+        if painted.size:
+            return int(painted[-1])
+        return self._bench.active or int(here.layers.masks.selected_label)
+
+    def _put_right(self, here: Annotation, region: Region, labels: npt.NDArray[Any]) -> None:
+        if self._bench.annotation is here and not np.array_equal(here.layers.data[region], labels):
+            here.layers.write(region, labels, here.view)
+
+    def _edit(self, label: int, z: int, mask: SliceMask) -> None:
+        self._waiting[z] = self._waiting.get(z, 0) + 1
+
+        def act(session: AnnotationSession) -> object:
+            if label not in session.objects:
+                session.add_object(label)
+            return session.edit_slice(label, z, mask)
+
+        def done(report: Report) -> None:
+            self._ended(z)
+            self._bench.acted(report, "edit")
+
+        def failed(error: BaseException) -> None:
+            self._ended(z)
+            self._show_as_it_is(z)
+            self._bench.failed(error)
+
+        engine: Callable[..., Report] = self._bench.engine.act
+        self._bench.submit(lambda _: engine(act, label), done, failed)
+
+    def _ended(self, z: int) -> None:
+        self._waiting[z] -= 1
+        if not self._waiting[z]:
+            del self._waiting[z]
+
+    def _show_as_it_is(self, z: int) -> None:
+        """Show a slice as the session has it."""
+        here = self._bench.annotation
+        if here is not None:
+            _, height, width = here.volume.shape
+            region = (slice(z, z + 1), slice(0, height), slice(0, width))
+            self._bench.draw(Patch(region, self._bench.state.labels(region)))

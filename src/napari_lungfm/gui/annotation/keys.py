@@ -1,0 +1,72 @@
+"""Shortcuts that are bound while the panel is open, whatever layer is active."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from napari.components import ViewerModel
+from napari.utils.key_bindings import coerce_keybinding
+
+Action = Callable[[], None]
+
+
+class Shortcuts:
+    """Key bindings of a viewer and of each of its layers.
+
+    napari asks the active layer before the viewer, and layers have keys of their own (``B``, ``A``
+    and ``R`` among them), so that both have to be bound.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    actions
+        Key, such as ``"B"`` or ``"Control-Z"`` → what it does.
+    """
+
+    def __init__(self, viewer: ViewerModel, actions: Mapping[str, Action]) -> None:
+        self._viewer = viewer
+        self._actions = {coerce_keybinding(key): action for key, action in actions.items()}
+        self._before: dict[int, tuple[Any, dict[Any, Any]]] = {}
+
+    @property
+    def bound(self) -> bool:
+        """Whether the keys do something now."""
+        return bool(self._before)
+
+    def bind(self) -> None:
+        """Bind the keys, here and in layers that come."""
+        if self.bound:
+            return
+        for provider in (self._viewer, *self._viewer.layers):
+            self._bind(provider)
+        self._viewer.layers.events.inserted.connect(self._on_inserted)
+
+    def unbind(self) -> None:
+        """Give the keys back to whom they belonged."""
+        if not self.bound:
+            return
+        self._viewer.layers.events.inserted.disconnect(self._on_inserted)
+        for provider, before in self._before.values():
+            for key in self._actions:
+                provider.keymap.pop(key, None)
+            provider.keymap.update(before)
+        self._before.clear()
+
+    def _bind(self, provider: Any) -> None:
+        keymap = provider.keymap
+        self._before[id(provider)] = (
+            provider,
+            {key: keymap[key] for key in self._actions if key in keymap},
+        )
+        for key, action in self._actions.items():
+            keymap[key] = _without_arguments(action)
+
+    def _on_inserted(self, event: Any) -> None:
+        self._bind(event.value)
+
+
+def _without_arguments(action: Action) -> Callable[..., None]:
+    def call(*_: object) -> None:
+        action()
+
+    return call

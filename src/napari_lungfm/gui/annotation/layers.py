@@ -1,0 +1,319 @@
+"""The three layers of an annotation: masks to paint on, boxes and clicks as prompts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from napari.components import ViewerModel
+from napari.layers import Image, Layer, Points, Shapes
+from psygnal import Signal
+
+from napari_lungfm._core.types import Region
+from napari_lungfm.gui.annotation.images import placement_of
+from napari_lungfm.gui.annotation.jobs import Deliver
+from napari_lungfm.gui.annotation.palette import default_colour, label_colormap
+from napari_lungfm.gui.annotation.view import SliceView
+from napari_lungfm.inference.session.state import SessionState
+from napari_lungfm.models.prompts import Box, Click, Prompt
+from napari_lungfm.plugin.layer_geometry import METADATA_KEY, info_of_layer
+
+#: Colours and symbols of clicks: told apart by shape as well as by colour.
+_CLICKS = {True: ("cross", "#2ecc71"), False: ("x", "#ff4d40")}
+#: What marks our layers in their metadata.
+OWNED = "napari-lungfm"
+
+
+@dataclass(frozen=True)
+class ShownPrompt:
+    """A prompt as it stands in a layer: its number, its object's colour, and itself."""
+
+    number: int
+    label: int
+    colour: str
+    prompt: Prompt
+
+
+class AnnotationLayers:
+    """Masks, boxes and clicks on one image.
+
+    What a person does in the layers comes out as signals, on the next turn of the event loop:
+    napari is still at its own work when it tells of a change.
+
+    Parameters
+    ----------
+    viewer
+        The viewer; the layers are added to it.
+    image
+        The image that they lie on.
+    defer
+        Runs a callable soon on the same thread.
+    """
+
+    #: Corners of a new box, ``(4, 3)`` in voxels.
+    box_drawn = Signal(object)
+    #: Number of a prompt whose box was moved, and its corners now.
+    box_moved = Signal(int, object)
+    #: Place of a new click ``(z, y, x)`` in voxels.
+    click_placed = Signal(object)
+    #: Number of a click that was moved, and its place now.
+    click_moved = Signal(int, object)
+    #: Number of a prompt that was deleted in its layer.
+    prompt_deleted = Signal(int)
+    #: What a paint event says; at once, for the next stroke may come before the next turn.
+    painted = Signal(object)
+
+    def __init__(self, viewer: ViewerModel, image: Image, defer: Deliver) -> None:
+        self._viewer, self._image, self._defer = viewer, image, defer
+        self._shown: dict[str, tuple[ShownPrompt, ...]] = {"box": (), "click": ()}
+        self._wanted: dict[str, tuple[ShownPrompt, ...]] = dict(self._shown)
+        self._colours: dict[int, str] = {}
+        self._dragging = self._refresh_waits = self._closed = False
+        place = placement_of(image)
+        self.masks = viewer.add_labels(
+            np.zeros(image.data.shape, dtype=np.uint8),
+            name="masks",
+            opacity=0.45,
+            metadata=replace(info_of_layer(image), labels={}).to_metadata(),
+            **place,
+        )
+        self.boxes = viewer.add_shapes(
+            ndim=3, name="boxes", face_color="transparent", edge_width=0.5, opacity=0.95, **place
+        )
+        self.clicks = viewer.add_points(
+            ndim=3,
+            name="clicks",
+            size=8,
+            opacity=1.0,
+            **place,
+        )
+        self.clicks.canvas_size_limits = (12, 20)
+        for layer in self.all:
+            layer.metadata[OWNED] = True
+        self.masks.preserve_labels = True
+        self.masks.selected_label = 3
+        self.boxes.events.data.connect(self._on_boxes)
+        self.clicks.events.data.connect(self._on_clicks)
+        self.masks.events.paint.connect(self._on_paint)
+        viewer.mouse_drag_callbacks.append(self._watch_drag)
+
+    @property
+    def all(self) -> tuple[Layer, ...]:
+        """The three layers."""
+        return (self.masks, self.boxes, self.clicks)
+
+    @property
+    def data(self) -> npt.NDArray[np.uint8]:
+        """The label map on screen, uint8 ``(z, y, x)``."""
+        array: npt.NDArray[np.uint8] = self.masks.data
+        return array
+
+    # ------------------------------------------------------------------ to the screen
+    def write(self, region: Region, labels: npt.NDArray[np.uint8], view: SliceView) -> None:
+        """Write a part of the label map; draws only if some of it is in view."""
+        self.data[region] = labels
+        if view.shows(region[0].start, region[0].stop - 1):
+            self.redraw()
+
+    def redraw(self) -> None:
+        """Draw the masks anew, once however often it is asked for before the next turn."""
+        if not self._refresh_waits:
+            self._refresh_waits = True
+            self._defer(self._redraw)
+
+    def _redraw(self) -> None:
+        self._refresh_waits = False
+        if not self._closed and self.masks in self._viewer.layers:
+            self.masks.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def colour(self, colours: Mapping[int, str]) -> None:
+        """Give the labels their colours."""
+        if self._colours != colours:
+            self._colours = dict(colours)
+            self.masks.colormap = label_colormap(colours)
+
+    def show(self, state: SessionState, colours: Mapping[int, str]) -> None:
+        """Bring boxes and clicks in line with the session, when no mouse button is down."""
+        # Whoever writes the layer to a file finds the names of the objects here.
+        self.masks.metadata[METADATA_KEY]["labels"] = {
+            label: each.name for label, each in state.objects.items()
+        }
+        prompts = [
+            ShownPrompt(number, each.label, colours.get(each.label, "#b0b0b0"), prompt)
+            for each in state.objects.values()
+            for number, prompt in each.prompts.items()
+        ]
+        self._wanted = {
+            "box": tuple(p for p in prompts if isinstance(p.prompt, Box)),
+            "click": tuple(p for p in prompts if isinstance(p.prompt, Click)),
+        }
+        self._settle()
+
+    def restore_prompts(self) -> None:
+        """Take out of the layers what the session does not have, such as a refused box."""
+        self._shown = {"box": _UNKNOWN, "click": _UNKNOWN}
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._dragging or self._closed:
+            return
+        if self._shown["box"] != self._wanted["box"] or self._strays(self.boxes, "box"):
+            self._show_boxes(self._wanted["box"])
+        if self._shown["click"] != self._wanted["click"] or self._strays(self.clicks, "click"):
+            self._show_clicks(self._wanted["click"])
+
+    def _strays(self, layer: Shapes | Points, kind: str) -> bool:
+        return layer in self._viewer.layers and len(layer.data) != len(self._wanted[kind])
+
+    def _show_boxes(self, shown: tuple[ShownPrompt, ...]) -> None:
+        self._shown["box"] = shown
+        if self.boxes not in self._viewer.layers:
+            return
+        with self.boxes.events.data.blocker():
+            self.boxes.selected_data = set()
+            self.boxes.data = []
+            if shown:
+                corners = [corners_of(p.prompt) for p in shown if isinstance(p.prompt, Box)]
+                self.boxes.add_rectangles(corners, edge_color=[p.colour for p in shown])
+            self.boxes.selected_data = set()
+        self.boxes.refresh()
+
+    def _show_clicks(self, shown: tuple[ShownPrompt, ...]) -> None:
+        self._shown["click"] = shown
+        if self.clicks not in self._viewer.layers:
+            return
+        clicks = [p.prompt for p in shown if isinstance(p.prompt, Click)]
+        with self.clicks.events.data.blocker():
+            self.clicks.selected_data = set()
+            self.clicks.data = np.array([(c.z, c.y, c.x) for c in clicks]).reshape(-1, 3)
+            if clicks:
+                self.clicks.symbol = [_CLICKS[c.positive][0] for c in clicks]
+                # napari draws a cross mostly as border: both in one colour make it bold.
+                colours = [_CLICKS[c.positive][1] for c in clicks]
+                self.clicks.face_color = self.clicks.border_color = colours
+            self.clicks.selected_data = set()
+
+    def next_click(self, *, positive: bool) -> None:
+        """Draw the next click as a positive or a negative one."""
+        symbol, colour = _CLICKS[positive]
+        self.clicks.selected_data = set()
+        self.clicks.current_symbol = symbol
+        self.clicks.current_face_color = self.clicks.current_border_color = colour
+
+    def next_box(self, label: int, colours: Mapping[int, str]) -> None:
+        """Draw the next box in the colour of its object."""
+        self.boxes.selected_data = set()
+        self.boxes.current_edge_color = colours.get(label, default_colour(label))
+
+    # ------------------------------------------------------------------ from the screen
+    def _on_boxes(self, event: object) -> None:
+        action = str(getattr(event, "action", ""))
+        indices = [int(i) for i in getattr(event, "data_indices", ())]
+        if action == "added" and len(self.boxes.data):
+            corners = np.array(self.boxes.data[-1])
+            self._later(lambda: self.box_drawn.emit(corners))
+        elif action == "changed":
+            for i in indices:
+                if i < len(self._shown["box"]):
+                    self._tell_moved(
+                        self.box_moved, self._shown["box"][i], np.array(self.boxes.data[i])
+                    )
+        elif action == "removed":
+            self._tell_deleted("box", indices)
+
+    def _on_clicks(self, event: object) -> None:
+        action = str(getattr(event, "action", ""))
+        indices = [int(i) for i in getattr(event, "data_indices", ())]
+        if action == "added" and len(self.clicks.data):
+            place = np.array(self.clicks.data[-1])
+            self._later(lambda: self.click_placed.emit(place))
+        elif action == "changed":
+            for i in indices:
+                if i < len(self._shown["click"]):
+                    self._tell_moved(
+                        self.click_moved, self._shown["click"][i], np.array(self.clicks.data[i])
+                    )
+        elif action == "removed":
+            self._tell_deleted("click", indices)
+
+    def _tell_moved(self, signal: object, shown: ShownPrompt, place: object) -> None:
+        self._later(lambda: signal.emit(shown.number, place))  # type: ignore[attr-defined]
+
+    def _tell_deleted(self, kind: str, indices: Sequence[int]) -> None:
+        shown = self._shown[kind]
+        gone = {i % len(shown) for i in indices} if shown else set()
+        self._shown[kind] = tuple(p for i, p in enumerate(shown) if i not in gone)
+        for i in sorted(gone):
+            number = shown[i].number
+            self._later(lambda number=number: self.prompt_deleted.emit(number))
+
+    def _on_paint(self, event: object) -> None:
+        if not self._closed:
+            self.painted.emit(event.value)  # type: ignore[attr-defined]
+
+    def _later(self, call: object) -> None:
+        self._defer(lambda: None if self._closed else call())  # type: ignore[operator]
+
+    def _watch_drag(self, viewer: object, event: object):
+        self._dragging = True
+        yield
+        while getattr(event, "type", "") == "mouse_move":
+            yield
+        self._dragging = False
+        self._later(self._settle)
+
+    # ------------------------------------------------------------------ the end
+    def close(self) -> None:
+        """Let go of the layers; boxes and clicks go, the masks stay as a layer like any other."""
+        if self._closed:
+            return
+        self._closed = True
+        self.boxes.events.data.disconnect(self._on_boxes)
+        self.clicks.events.data.disconnect(self._on_clicks)
+        self.masks.events.paint.disconnect(self._on_paint)
+        if self._watch_drag in self._viewer.mouse_drag_callbacks:
+            self._viewer.mouse_drag_callbacks.remove(self._watch_drag)
+        for layer in (self.boxes, self.clicks):
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        self.masks.metadata.pop(OWNED, None)
+
+
+#: Stands for "not known": unequal to every wanted tuple of prompts.
+_UNKNOWN: tuple[ShownPrompt, ...] = (ShownPrompt(-1, 0, "", Click(-1, -1, -1)),)
+
+
+def is_ours(layer: Layer) -> bool:
+    """Tell whether a layer belongs to an annotation that goes on."""
+    return OWNED in layer.metadata
+
+
+def corners_of(box: Box) -> npt.NDArray[np.float64]:
+    """Return the corners ``(4, 3)`` of a box along the outer edges of its voxels."""
+    y0, x0, y1, x1 = box.y0 - 0.5, box.x0 - 0.5, box.y1 - 0.5, box.x1 - 0.5
+    return np.array([(box.z, y0, x0), (box.z, y0, x1), (box.z, y1, x1), (box.z, y1, x0)])
+
+
+def box_of(corners: npt.NDArray[np.float64], shape: tuple[int, int, int]) -> Box | None:
+    """Return the box with every voxel whose centre lies within drawn corners ``(4, 3)``.
+
+    What lies outside the slice is cut off. ``None`` if fewer than 2 × 2 voxels remain: a click
+    that was meant for something else.
+    """
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    # Rounding keeps a corner that was computed from an index from falling on either side of it.
+    y0, x0 = (max(int(v), 0) for v in np.ceil(np.round(low[1:], 4)))
+    y1, x1 = (int(v) + 1 for v in np.floor(np.round(high[1:], 4)))
+    y1, x1 = min(y1, shape[1]), min(x1, shape[2])
+    if y1 - y0 < 2 or x1 - x0 < 2:
+        return None
+    return Box(int(np.floor(low[0] + 0.5)), y0, x0, y1, x1)
+
+
+def click_of(
+    place: npt.NDArray[np.float64], shape: tuple[int, int, int], *, positive: bool
+) -> Click | None:
+    """Return the click on the voxel that is nearest to a place; ``None`` outside the image."""
+    z, y, x = (int(v) for v in np.floor(place + 0.5))
+    inside = all(0 <= i < n for i, n in zip((z, y, x), shape, strict=True))
+    return Click(z, y, x, positive) if inside else None

@@ -1,0 +1,114 @@
+"""Volume, diameters and mean intensity of the objects, drawn on the image and as text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from napari.layers import Shapes
+from psygnal import Signal
+
+from napari_lungfm.geometry import LabelMap, Volume
+from napari_lungfm.gui.annotation.controller import Controller
+from napari_lungfm.gui.annotation.images import placement_of
+from napari_lungfm.gui.annotation.jobs import JobQueue
+from napari_lungfm.gui.annotation.notices import Notice, explain
+from napari_lungfm.inference.session import SessionState
+from napari_lungfm.metrics.diameters import LesionMeasures, measure_objects, measures_csv
+
+_LAYER = "diameters"
+
+
+class Measuring:
+    """Measures all objects of the session.
+
+    Parameters
+    ----------
+    controller
+        What is annotated.
+    background
+        Does the measuring.
+    """
+
+    #: Measures of all objects, a list of `LesionMeasures`.
+    measured = Signal(object)
+
+    def __init__(self, controller: Controller, background: JobQueue) -> None:
+        self._controller, self._background = controller, background
+        self._layer: Shapes | None = None
+        self.measures: list[LesionMeasures] = []
+        self.up_to_date = False
+        controller.labels_changed.connect(self._on_labels)
+        controller.opened.connect(self._forget)
+
+    def measure(self) -> None:
+        """Measure, draw the diameters, and tell."""
+        here = self._controller.annotation
+        if here is None or not any(each.masks for each in self._controller.objects.values()):
+            self._controller.noticed.emit(
+                Notice("warning", "There is nothing to measure yet: draw a box first (B).")
+            )
+            return
+        state, volume = self._controller.state, here.volume
+
+        def done(measures: list[LesionMeasures]) -> None:
+            if self._controller.annotation is not here:
+                return
+            self.measures, self.up_to_date = measures, self._controller.state is state
+            self._draw(measures)
+            self.measured.emit(measures)
+
+        self._background.submit(
+            lambda _: _measure(state, volume),
+            done,
+            lambda error: self._controller.noticed.emit(explain(error)),
+        )
+
+    def csv(self) -> str:
+        """Return the measures as a table."""
+        return measures_csv(self.measures)
+
+    def show(self, measures: LesionMeasures) -> None:
+        """Go to the slice of the longest diameter."""
+        self._controller.go_to(measures.diameters.z)
+
+    def _draw(self, measures: Sequence[LesionMeasures]) -> None:
+        here, viewer = self._controller.annotation, self._controller.viewer
+        if here is None:
+            return
+        if self._layer is not None and self._layer in viewer.layers:
+            viewer.layers.remove(self._layer)
+        lines: list[Any] = []
+        colours: list[str] = []
+        texts: list[str] = []
+        for each in measures:
+            found, colour = each.diameters, self._controller.colour_of(each.label)
+            for ends in (found.long_ends, found.short_ends):
+                lines.append(np.array([(found.z, *ends[0]), (found.z, *ends[1])]))
+                colours.append(colour)
+            texts += [f"{found.long_mm:.1f} × {found.short_mm:.1f} mm", ""]
+        active = viewer.layers.selection.active
+        self._layer = viewer.add_shapes(
+            lines,
+            shape_type="line",
+            name=_LAYER,
+            edge_color=colours,
+            edge_width=0.6,
+            features={"length": texts},
+            text={"string": "{length}", "size": 11, "color": "#ffe680", "anchor": "upper_left"},
+            **placement_of(here.image),
+        )
+        viewer.layers.selection.active = active
+
+    def _on_labels(self, *_: object) -> None:
+        self.up_to_date = False
+
+    def _forget(self) -> None:
+        self.measures, self.up_to_date = [], False
+        self.measured.emit([])
+
+
+def _measure(state: SessionState, volume: Volume) -> list[LesionMeasures]:
+    depth, height, width = volume.shape
+    labels = state.labels((slice(0, depth), slice(0, height), slice(0, width)))
+    names = {label: each.name for label, each in state.objects.items()}
+    return measure_objects(LabelMap(labels, volume.geometry, names), volume)

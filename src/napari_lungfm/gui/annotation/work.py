@@ -1,0 +1,230 @@
+"""What the worker thread does with a session: act, tell what changed, and how long it took."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_lungfm._core.types import PathInput, Region
+from napari_lungfm.geometry import Volume
+from napari_lungfm.gui.annotation.jobs import JobContext
+from napari_lungfm.inference.session import AnnotationSession, PromptOutcome
+from napari_lungfm.inference.session.events import Direction
+from napari_lungfm.inference.session.recording import Recording
+from napari_lungfm.inference.session.state import SessionState
+from napari_lungfm.models.protocols import PromptableModel
+from napari_lungfm.models.registry import create_model
+
+#: Loaded models that are kept, so that going back to one is quick.
+_KEPT_MODELS = 2
+
+
+@dataclass(frozen=True)
+class ModelWish:
+    """Which model is wanted, and how.
+
+    Parameters
+    ----------
+    name, device
+        See `create_model`.
+    options
+        Further options, such as the window that it sees.
+    """
+
+    name: str
+    device: str = "auto"
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A part of the label map as it is now: ``label_map[region] = labels``."""
+
+    region: Region
+    labels: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What an action has led to.
+
+    Parameters
+    ----------
+    state
+        All objects now.
+    patch
+        Where the label map may differ from before; ``None`` if nowhere.
+    can_undo, can_redo
+        Whether there is something to undo, to do again.
+    seconds
+        How long it took.
+    label
+        The object that was worked on.
+    """
+
+    state: SessionState
+    patch: Patch | None
+    can_undo: bool
+    can_redo: bool
+    seconds: float
+    label: int | None = None
+
+
+class WalkFailedError(Exception):
+    """A propagation failed; the session is as it was before it."""
+
+    def __init__(self, cause: BaseException, patch: Patch | None) -> None:
+        super().__init__(str(cause))
+        self.cause, self.patch = cause, patch
+
+
+@dataclass(eq=False)
+class Engine:
+    """Models and session; its methods are for the worker thread alone.
+
+    Parameters
+    ----------
+    session
+        The session that is open, if any.
+    """
+
+    session: AnnotationSession | None = None
+    _models: dict[ModelWish, PromptableModel] = field(default_factory=dict)
+
+    def model(self, wish: ModelWish) -> PromptableModel:
+        """Return a model, loaded if need be."""
+        model = self._models.pop(wish, None) or create_model(
+            wish.name, device=wish.device, **dict(wish.options)
+        )
+        self._models[wish] = model
+        while len(self._models) > _KEPT_MODELS:
+            self._models.pop(next(iter(self._models)))
+        return model
+
+    def open(self, volume: Volume, wish: ModelWish, log: PathInput | None) -> Report:
+        """Begin a new session."""
+        start = time.perf_counter()
+        self.session = None
+        model = self.model(wish)
+        self.session = AnnotationSession(volume, model, log=log, options=_plain(wish))
+        return self._report(start, None, None)
+
+    def load(
+        self,
+        source: PathInput | Recording,
+        volume: Volume,
+        wish: ModelWish,
+        log: PathInput | None,
+        *,
+        other_model: bool = False,
+    ) -> Report:
+        """Open a session that was saved, or repeat one with another model."""
+        start = time.perf_counter()
+        model = self.model(wish)
+        self.session = AnnotationSession.load(
+            source,
+            volume,
+            model,
+            log=log,
+            read_only=log is None,
+            other_model=other_model,
+        )
+        return self._report(start, self._whole(), None)
+
+    def recording(self) -> Recording:
+        """Return all that was done so far, to repeat it."""
+        return Recording(list(self._open().entries), None, None, 0)
+
+    def act(
+        self, action: Callable[[AnnotationSession], object], label: int | None = None
+    ) -> Report:
+        """Do one action.
+
+        Parameters
+        ----------
+        action
+            Calls a method of the session and returns what it returns.
+        label
+            The object that it is about.
+        """
+        start = time.perf_counter()
+        result = action(self._open())
+        region = result.changed if isinstance(result, PromptOutcome) else result
+        return self._report(start, region if isinstance(region, tuple) else None, label)
+
+    def walk(
+        self,
+        label: int,
+        direction: Direction,
+        until: int | None,
+        context: JobContext,
+        on_slice: Callable[[int, Patch | None, SessionState], None],
+    ) -> Report:
+        """Propagate an object, telling of every slice; ends early when the job is cancelled.
+
+        Raises
+        ------
+        WalkFailedError
+            If the model failed on the way.
+        """
+        start = time.perf_counter()
+        session = self._open()
+        stream = session.propagate(label, direction, until=until)
+        hull: Region | None = None
+        try:
+            for update in stream:
+                if update.changed is not None:
+                    hull = update.changed if hull is None else _hull(hull, update.changed)
+                patch = self._patch(update.changed)
+                context.report(on_slice, update.z, patch, session.state)
+                if context.cancelled:
+                    break
+        except Exception as error:
+            raise WalkFailedError(error, self._patch(hull)) from error
+        finally:
+            stream.close()
+        return self._report(start, hull, label)
+
+    def save(self, path: PathInput) -> None:
+        """Save log and masks into one file."""
+        self._open().save(path)
+
+    def _open(self) -> AnnotationSession:
+        if self.session is None:
+            raise NoSessionError
+        return self.session
+
+    def _whole(self) -> Region:
+        depth, height, width = self._open().geometry.shape
+        return (slice(0, depth), slice(0, height), slice(0, width))
+
+    def _patch(self, region: Region | None) -> Patch | None:
+        return None if region is None else Patch(region, self._open().labels(region))
+
+    def _report(self, start: float, region: Region | None, label: int | None) -> Report:
+        session = self._open()
+        return Report(
+            session.state,
+            self._patch(region),
+            session.can_undo,
+            session.can_redo,
+            time.perf_counter() - start,
+            label,
+        )
+
+
+class NoSessionError(Exception):
+    """The session could not be opened; that was said already."""
+
+
+def _plain(wish: ModelWish) -> Mapping[str, Any]:
+    return dict(wish.options)
+
+
+def _hull(a: Region, b: Region) -> Region:
+    return tuple(  # type: ignore[return-value]
+        slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True)
+    )

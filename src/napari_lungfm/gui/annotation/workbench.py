@@ -1,0 +1,454 @@
+"""The workbench: an image, its layers and its session; opened, kept, restored and closed."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from napari.components import ViewerModel
+from napari.layers import Image
+from psygnal import Signal
+
+from napari_lungfm._core.exceptions import LungFMError, OutputError
+from napari_lungfm.gui.annotation.facts import Annotation, Interaction
+from napari_lungfm.gui.annotation.images import volume_of
+from napari_lungfm.gui.annotation.jobs import Deliver, JobContext, JobQueue
+from napari_lungfm.gui.annotation.layers import AnnotationLayers
+from napari_lungfm.gui.annotation.notices import Level, Notice, explain
+from napari_lungfm.gui.annotation.palette import default_colour
+from napari_lungfm.gui.annotation.session_files import SAVED, SavedSession, SessionFiles
+from napari_lungfm.gui.annotation.view import SliceView
+from napari_lungfm.gui.annotation.work import Engine, ModelWish, NoSessionError, Patch, Report
+from napari_lungfm.inference.session import AnnotatedObject, AnnotationSession, SessionState
+
+
+@dataclass(eq=False)
+class _Shown:
+    """What was last heard of the session, for the widgets to show."""
+
+    state: SessionState = field(default_factory=SessionState)
+    can_undo: bool = False
+    can_redo: bool = False
+
+
+class Workbench:
+    """What is open, and how answers of the engine get to the screen.
+
+    All methods are for the GUI's thread and return at once; what takes time is done by the
+    engine on its own thread, and comes back through ``deliver``.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    deliver
+        Runs a callable soon on the GUI's thread, from any thread.
+    files
+        Where sessions are kept; ``None`` keeps none.
+    """
+
+    #: Something that a widget shows may have changed.
+    changed = Signal()
+    #: Something is to be said to the user.
+    noticed = Signal(Notice)
+    #: A `Walking` while a propagation is under way, then ``None``.
+    walking = Signal(object)
+    #: The label map on screen has changed: region, labels before, labels after.
+    labels_changed = Signal(object, object, object)
+    #: Another session is open, or none any more; the label map on screen is another one.
+    opened = Signal()
+    #: An `Interaction` is done.
+    interacted = Signal(object)
+    #: Sessions of this image that can be gone on with (a list of `SavedSession`).
+    restorable = Signal(object)
+
+    def __init__(
+        self, viewer: ViewerModel, deliver: Deliver, *, files: SessionFiles | None = None
+    ) -> None:
+        self.viewer, self.defer, self._files = viewer, deliver, files
+        self.engine = Engine()
+        self._queue = JobQueue(deliver, lambda _: self.changed.emit())
+        self._shown = _Shown()
+        self._colours: dict[int, str] = {}
+        self._began = time.monotonic()
+        self._active = 0
+        self._save_waits = self._closed = False
+        self.annotation: Annotation | None = None
+        self.image: Image | None = None
+        self.wish = ModelWish("classical")
+        viewer.layers.events.removed.connect(self._on_layer_removed)
+        viewer.layers.selection.events.active.connect(self._on_active_layer)
+
+    # ------------------------------------------------------------------ what is shown
+    @property
+    def state(self) -> SessionState:
+        """All objects, as last heard."""
+        return self._shown.state
+
+    @property
+    def objects(self) -> Mapping[int, AnnotatedObject]:
+        """Label → object."""
+        return self._shown.state.objects
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is something to undo."""
+        return self._shown.can_undo
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is something to do again."""
+        return self._shown.can_redo
+
+    @property
+    def busy(self) -> bool:
+        """Whether the engine works or has work waiting."""
+        return self._queue.pending > 0
+
+    @property
+    def active(self) -> int:
+        """Label of the object that prompts go to; 0 while there is none."""
+        return self._active if self._active in self.objects else 0
+
+    @property
+    def active_object(self) -> AnnotatedObject | None:
+        """The object that prompts go to."""
+        return self.objects.get(self._active)
+
+    @property
+    def session(self) -> AnnotationSession | None:
+        """The session, for reading; what changes it goes through the engine's thread."""
+        here = self.annotation
+        return self.engine.session if here is not None and here.ready else None
+
+    @property
+    def log(self) -> Path | None:
+        """Where the session is kept."""
+        return self.annotation.log if self.annotation else None
+
+    def colour_of(self, label: int) -> str:
+        """Return the colour of an object, ``#rrggbb``."""
+        return self._colours.get(label, default_colour(label))
+
+    def voxel_volume_ml(self) -> float:
+        """Return the volume of a voxel; NaN without an image."""
+        here = self.annotation
+        return float("nan") if here is None else here.volume.geometry.voxel_volume_ml
+
+    # ------------------------------------------------------------------ beginning and ending
+    def set_image(self, image: Image | None) -> None:
+        """Choose the image; an annotation of another one is closed."""
+        if image is self.image:
+            return
+        self.image = image
+        if self.annotation is not None and self.annotation.image is not image:
+            self.end()
+        self.changed.emit()
+
+    def set_model(self, wish: ModelWish) -> None:
+        """Choose the model. Prompts that were given already are repeated with it."""
+        if wish == self.wish:
+            return
+        self.wish = wish
+        here = self.annotation
+        if here is not None and here.wish != wish:
+            self._change_model(here, wish)
+        self.changed.emit()
+
+    def begin(self) -> Annotation | None:
+        """Open a session on the image, unless one is open; ``None`` where there is no image."""
+        if self.annotation is not None:
+            return self.annotation
+        if self.image is None or self.image not in self.viewer.layers:
+            self.say(
+                "error",
+                "There is no image: open a CT (File → Open, or File → Open Sample → LungFM).",
+            )
+            return None
+        try:
+            volume = volume_of(self.image)
+        except LungFMError as error:
+            self.noticed.emit(explain(error))
+            return None
+        layers = AnnotationLayers(self.viewer, self.image, self.defer)
+        view = SliceView(self.viewer, self.image)
+        log = self._files.new_log(self.image.name) if self._files else None
+        here = Annotation(self.image, volume, layers, view, self.wish, log)
+        self.annotation = here
+        self.forget()
+        self.connect(layers)
+        self._recolour()
+        wish, engine = here.wish, self.engine
+        self.say("hint", f"Getting '{wish.name}' ready …")
+        self.submit(lambda _: engine.open(volume, wish, log), self._on_opened, self._on_not_opened)
+        self.opened.emit()
+        return here
+
+    def end(self) -> None:
+        """Close the session; what was done is kept in its file, the masks stay on screen."""
+        here, self.annotation = self.annotation, None
+        if here is None:
+            return
+        self._queue.renew()
+        self._interrupt()
+        here.layers.close()
+        if not here.layers.data.any() and here.layers.masks in self.viewer.layers:
+            self.viewer.layers.remove(here.layers.masks)
+        if self._files:
+            self._files.discard_if_empty(here.log)
+        self.forget()
+        self.opened.emit()
+        self.changed.emit()
+
+    def close(self) -> None:
+        """End everything; nothing of the controller is called any more."""
+        if self._closed:
+            return
+        self._closed = True
+        self._interrupt()
+        self._queue.close()
+        self.end()
+        self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        self.viewer.layers.selection.events.active.disconnect(self._on_active_layer)
+
+    def forget(self) -> None:
+        """Begin with nothing shown."""
+        self._shown = _Shown()
+        self._save_waits, self._active, self._began = False, 0, time.monotonic()
+
+    def connect(self, layers: AnnotationLayers) -> None:
+        """Listen to new layers."""
+        for layer in layers.all:
+            layer.events.mode.connect(self._on_mode)
+        layers.masks.events.selected_label.connect(self._on_selected_label)
+
+    def waiting_slices(self) -> frozenset[int]:
+        """Return the slices that the engine's answers must not touch yet."""
+        return frozenset()
+
+    def hint(self) -> str:
+        """Return what to do next."""
+        return ""
+
+    def say_after(self, kind: str, report: Report) -> None:
+        """Say what follows from an action."""
+
+    def _on_opened(self, report: Report) -> None:
+        here = self.annotation
+        if here is None:
+            return
+        here.ready = True
+        self._take_in(report)
+        self.say("hint", f"'{here.wish.name}' is ready. {self.hint()}")
+        session = self.engine.session
+        if self._files and session is not None and here.log is not None:
+            mark = session.entries[0]["image"].get("hash", "")
+            found = self._files.of_image(mark, other_than=here.log)
+            if found and not self.objects:
+                self.restorable.emit(found)
+
+    def _on_not_opened(self, error: BaseException) -> None:
+        self.end()
+        if isinstance(error, OutputError) and self._files is not None:
+            self._files = None
+            self.say("warning", f"{error}. Press B again to go on without saving the session.")
+            return
+        self.noticed.emit(explain(error))
+
+    def restore(self, saved: SavedSession) -> None:
+        """Go on with a session of this image that was saved."""
+        here = self.begin()
+        if here is None:
+            return
+        source, volume = saved.best, here.volume
+        wish = ModelWish(saved.model, self.wish.device, tuple(saved.options.items()))
+        self.say("hint", "Restoring the session …")
+        self._reopen(
+            here,
+            wish,
+            lambda log: self.engine.load(source, volume, wish, log),
+            lambda: f"Restored: {counted(len(self.objects), 'object')}.",
+        )
+
+    def _change_model(self, here: Annotation, wish: ModelWish) -> None:
+        volume, engine = here.volume, self.engine
+        self.say("hint", f"Getting '{wish.name}' ready …")
+
+        def load(log: Path | None) -> Report:
+            if engine.session is None:
+                return engine.open(volume, wish, log)
+            return engine.load(engine.recording(), volume, wish, log, other_model=True)
+
+        def text() -> str:
+            repeated = any(each.prompts for each in self.objects.values())
+            what = "Your prompts were repeated with" if repeated else "Ready:"
+            return f"{what} '{wish.name}'."
+
+        self._reopen(here, wish, load, text)
+
+    def _reopen(
+        self,
+        here: Annotation,
+        wish: ModelWish,
+        load: Callable[[Path | None], Report],
+        text: Callable[[], str],
+    ) -> None:
+        """Put another session in the place of the present one, which stays if that fails."""
+        log = self._files.new_log(here.image.name) if self._files else None
+
+        def done(report: Report) -> None:
+            if self._files:
+                self._files.discard_if_empty(here.log)
+            here.log, here.wish, here.ready = log, wish, True
+            self.wish = wish
+            self._take_in(report)
+            self.say("done", text())
+
+        def failed(error: BaseException) -> None:
+            self.wish = here.wish
+            self.failed(error)
+
+        self.submit(lambda _: load(log), done, failed)
+
+    # ------------------------------------------------------------------ answers
+    def act(self, action: Callable[[AnnotationSession], object], label: int, kind: str) -> None:
+        """Have the engine do one action.
+
+        Parameters
+        ----------
+        action
+            Calls a method of the session and returns what it returns.
+        label
+            The object that it is about.
+        kind
+            See `Interaction`; ``"object"`` for what needs no model.
+        """
+        engine = self.engine
+        self.submit(lambda _: engine.act(action, label), lambda report: self.acted(report, kind))
+
+    def submit(
+        self,
+        work: Callable[[JobContext], Any],
+        done: Callable[[Any], None],
+        failed: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        """Have the engine's thread do something; see `JobQueue.submit`."""
+        self._queue.submit(work, done, failed or self.failed)
+
+    def acted(self, report: Report, kind: str) -> None:
+        """Show what an action has led to, and keep it."""
+        self._take_in(report)
+        obj = self.objects.get(report.label or self.active)
+        if obj is not None and kind != "object":
+            at = time.monotonic() - self._began
+            self.interacted.emit(Interaction(obj.label, kind, report.seconds, len(obj.prompts), at))
+        self.say_after(kind, report)
+        self._save_soon()
+
+    def failed(self, error: BaseException) -> None:
+        """Say what went wrong; nothing has changed."""
+        if isinstance(error, NoSessionError):
+            return
+        here = self.annotation
+        if here is not None:
+            here.layers.restore_prompts()
+        self.noticed.emit(explain(error))
+        self.changed.emit()
+
+    def _take_in(self, report: Report) -> None:
+        """Show what an action has led to."""
+        here = self.annotation
+        if here is None:
+            return
+        self._shown = _Shown(report.state, report.can_undo, report.can_redo)
+        if self._active not in self.objects and self.objects:
+            opened = [i for i, each in self.objects.items() if each.locked is None]
+            self._active = (opened or list(self.objects))[-1]
+            here.layers.masks.selected_label = self._active
+        self._recolour()
+        if report.patch is not None:
+            self.draw(report.patch)
+        here.layers.show(self.state, {i: self.colour_of(i) for i in self.objects})
+        self.changed.emit()
+
+    def draw(self, patch: Patch) -> None:
+        """Write a part of the label map, but not over strokes that wait for the engine."""
+        here = self.annotation
+        if here is None:
+            return
+        before = here.layers.data[patch.region].copy()
+        labels = patch.labels
+        planes = range(patch.region[0].start, patch.region[0].stop)
+        waiting = [z for z in self.waiting_slices() if z in planes]
+        if waiting:
+            labels = labels.copy()
+            for z in waiting:
+                labels[z - planes.start] = before[z - planes.start]
+        here.layers.write(patch.region, labels, here.view)
+        self.labels_changed.emit(patch.region, before, labels)
+
+    def _recolour(self) -> None:
+        here = self.annotation
+        if here is None:
+            return
+        colours = {label: self.colour_of(label) for label in (self.objects or (3,))}
+        here.layers.colour(colours)
+
+    # ------------------------------------------------------------------ saving
+    def _save_soon(self) -> None:
+        """Save masks beside the log when the engine has nothing else to do."""
+        here = self.annotation
+        if here is None or here.log is None or self._save_waits or self._queue.pending > 0:
+            return
+        self._save_waits = True
+        path, engine = here.log.with_suffix(SAVED), self.engine
+
+        def done(_: object) -> None:
+            self._save_waits = False
+
+        def failed(error: BaseException) -> None:
+            self._save_waits = False
+            self.failed(error)
+
+        self.submit(lambda _: engine.save(path), done, failed)
+
+    # ------------------------------------------------------------------ what the viewer tells
+    def _on_layer_removed(self, event: Any) -> None:
+        here = self.annotation
+        if event.value is self.image:
+            self.image = None
+        if here is None or self._closed:
+            self.changed.emit()
+            return
+        if event.value is here.image or event.value is here.layers.masks:
+            what = "image" if event.value is here.image else "mask layer"
+            self.end()
+            kept = "" if here.log is None else " What you did is kept; press B to restore it."
+            self.say("warning", f"The {what} was removed.{kept}")
+        elif event.value in (here.layers.boxes, here.layers.clicks):
+            self.end()
+            self.say("warning", "The layer of prompts was removed: the annotation has ended.")
+
+    def _on_active_layer(self, _: Any = None) -> None:
+        self.changed.emit()
+
+    def _on_mode(self, _: Any = None) -> None:
+        self.changed.emit()
+
+    def _on_selected_label(self, _: Any = None) -> None:
+        here = self.annotation
+        if here is None:
+            return
+        label = int(here.layers.masks.selected_label)
+        if label in self.objects and label != self._active:
+            self.choose(label)
+
+    def say(self, level: Level, text: str) -> None:
+        """Tell the user something."""
+        self.noticed.emit(Notice(level, text))
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun: ``"1 slice"``, ``"3 slices"``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,83 @@
+"""One controller per viewer, shared by all widgets that are open in it."""
+
+from dataclasses import dataclass
+
+from napari.components import ViewerModel
+
+from napari_lungfm.gui.annotation.comparing import Comparing
+from napari_lungfm.gui.annotation.controller import Controller
+from napari_lungfm.gui.annotation.jobs import Deliver, JobQueue
+from napari_lungfm.gui.annotation.measuring import Measuring
+from napari_lungfm.gui.annotation.quality import Quality
+from napari_lungfm.gui.annotation.session_files import SessionFiles
+from napari_lungfm.gui.gui_thread import GuiThread
+from napari_lungfm.gui.settings import setting
+
+
+class Workplace:
+    """All that the widgets of one viewer show and ask.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    deliver
+        See `JobQueue`.
+    files
+        Where sessions are kept; ``None`` keeps none.
+    """
+
+    def __init__(
+        self, viewer: ViewerModel, deliver: Deliver, files: SessionFiles | None = None
+    ) -> None:
+        self.controller = Controller(viewer, deliver, files=files)
+        self.background = JobQueue(deliver, name="lungfm-background")
+        self.quality = Quality(self.controller, self.background)
+        self.measuring = Measuring(self.controller, self.background)
+        self.comparing = Comparing(self.controller, self.background)
+
+    def close(self) -> None:
+        """End everything."""
+        self.background.close()
+        self.controller.close()
+
+
+@dataclass(eq=False)
+class _Entry:
+    workplace: Workplace
+    users: int
+
+
+_ENTRIES: dict[int, _Entry] = {}
+
+
+class Hold:
+    """A widget's hold on the workplace of its viewer; the last one to let go closes it.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._key = id(viewer)
+        entry = _ENTRIES.get(self._key)
+        if entry is None:
+            files = SessionFiles() if setting("autosave") else None
+            entry = _Entry(Workplace(viewer, GuiThread(), files), 0)
+            _ENTRIES[self._key] = entry
+        entry.users += 1
+        self._held = True
+        self.workplace = entry.workplace
+
+    def release(self) -> None:
+        """Let go; may be called more than once."""
+        if not self._held:
+            return
+        self._held = False
+        entry = _ENTRIES[self._key]
+        entry.users -= 1
+        if not entry.users:
+            del _ENTRIES[self._key]
+            entry.workplace.close()

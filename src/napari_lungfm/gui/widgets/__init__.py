@@ -1,0 +1,1 @@
+"""Qt widgets. They show a `gui.annotation.controller.Controller` and call it; nothing more."""

@@ -1,0 +1,214 @@
+"""Automatic masks and others, in one table."""
+
+import math
+
+import napari
+from napari.layers import Labels
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+)
+
+from napari_lungfm.gui.annotation.comparing import ANNOTATION, Row, automatic_choices
+from napari_lungfm.gui.annotation.notices import Notice
+from napari_lungfm.gui.widgets.docked import DockedWidget
+from napari_lungfm.gui.widgets.layer_combo import LayerCombo
+from napari_lungfm.gui.widgets.look import heading, look_of
+from napari_lungfm.gui.widgets.message_bar import MessageBar
+from napari_lungfm.gui.widgets.model_box import CAPTION_WIDTH
+
+#: Heading → what it is.
+_COLUMNS = {
+    "Dice": "Dice coefficient",
+    "IoU": "intersection over union",
+    "HD95": "95th percentile Hausdorff distance in mm",
+    "NSD": "normalised surface Dice at 2 mm",
+}
+_HINT = "Compare scores every mask of the structure: the reference is chosen in Annotate."
+
+
+class ComparePanel(DockedWidget):
+    """Compute automatic masks, score all masks, find a consensus, go on from one of them.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer.
+    """
+
+    def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:
+        super().__init__(napari_viewer)
+        self._comparing = comparing = self.workplace.comparing
+        self.message = MessageBar()
+        self.message.show_notice(Notice("hint", _HINT))
+        self.structure, self.automatic = _combo(), _combo()
+        self.automatic.addItems(automatic_choices())
+        self.automatic.setToolTip("The automatic models that are installed and trained here.")
+        self.run = QPushButton("Compute")
+        self.bar = QProgressBar()
+        self.bar.hide()
+        self.compare = QPushButton("Compare all masks")
+        self.staple, self.majority = QPushButton("STAPLE"), QPushButton("Majority")
+        self.disagree = QPushButton("Disagreement")
+        self.source = LayerCombo(self.viewer, Labels, empty="no other mask")
+        self.start = QPushButton("Start from it")
+        self.start.setToolTip("Correct this mask by clicks, boxes and brush.")
+        self.table = QTableWidget(0, len(_COLUMNS) + 1)
+        self._lay_out()
+        self.run.clicked.connect(self._on_run)
+        self.compare.clicked.connect(lambda _=False: comparing.compare(self.label))
+        self.staple.clicked.connect(lambda _=False: comparing.consensus(self.label, "staple"))
+        self.majority.clicked.connect(lambda _=False: comparing.consensus(self.label, "majority"))
+        self.disagree.clicked.connect(lambda _=False: comparing.disagreement(self.label))
+        self.start.clicked.connect(self._on_start)
+        self.follow(comparing.compared, self.show_rows)
+        self.follow(comparing.progressed, self._on_progress)
+        self.follow(self.controller.noticed, self.message.show_notice)
+        self.follow(self.controller.changed, self.soon)
+        self.follow(self.viewer.events.theme, self._on_theme)
+        self.at_the_end(self.source.disconnect_viewer)
+        self._on_theme()
+        self.refresh()
+        self._prepare_table("")
+
+    @property
+    def label(self) -> int:
+        """The structure that is compared."""
+        return int(self.structure.currentData() or 3)
+
+    def _lay_out(self) -> None:
+        top = QGridLayout()
+        top.setHorizontalSpacing(6)
+        top.setVerticalSpacing(4)
+        top.setColumnMinimumWidth(0, CAPTION_WIDTH)
+        top.setColumnStretch(1, 1)
+        for row, (caption, widget, button) in enumerate(
+            (
+                ("Structure", self.structure, self.compare),
+                ("Automatic", self.automatic, self.run),
+                ("Mask", self.source, self.start),
+            )
+        ):
+            top.addWidget(QLabel(caption), row, 0)
+            top.addWidget(widget, row, 1)
+            top.addWidget(button, row, 2)
+        makers = QHBoxLayout()
+        makers.setSpacing(4)
+        for button in (self.staple, self.majority, self.disagree):
+            makers.addWidget(button, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(4, 2, 4, 2)
+        column.setSpacing(4)
+        column.addWidget(self.message)
+        column.addLayout(top)
+        column.addWidget(self.bar)
+        column.addWidget(heading("Scores"))
+        column.addWidget(self.table, 1)
+        column.addWidget(heading("New layers from all masks of the structure"))
+        column.addLayout(makers)
+        for button in (
+            self.run,
+            self.compare,
+            self.staple,
+            self.majority,
+            self.disagree,
+            self.start,
+        ):
+            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.table.setWordWrap(True)
+
+    def refresh(self) -> None:
+        """Show what can be compared now."""
+        wanted = self._comparing.structures()
+        shown = {
+            self.structure.itemData(i): self.structure.itemText(i)
+            for i in range(self.structure.count())
+        }
+        if shown != wanted:
+            kept = self.label
+            self.structure.clear()
+            for label, name in wanted.items():
+                self.structure.addItem(name, label)
+            self.structure.setCurrentIndex(max(self.structure.findData(kept), 0))
+        self.start.setEnabled(self.source.layer is not None)
+
+    def show_rows(self, pairs: bool, rows: list[Row]) -> None:
+        """Show the table."""
+        self._prepare_table("Δ mL" if pairs else "mL")
+        self.table.setRowCount(len(rows))
+        for i, row in enumerate(rows):
+            header = QTableWidgetItem(row.name)
+            header.setToolTip(row.name)
+            if row.name == ANNOTATION:
+                font = header.font()
+                font.setBold(True)
+                header.setFont(font)
+            self.table.setVerticalHeaderItem(i, header)
+            values = (
+                _text(row.dice, 3),
+                _text(row.iou, 3),
+                _text(row.hd95_mm, 1),
+                _text(row.nsd_2mm, 3),
+                _text(row.volume_ml, 1),
+            )
+            for j, text in enumerate(values):
+                item = QTableWidgetItem(text)
+                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+                self.table.setItem(i, j, item)
+        what = "each pair agrees" if pairs else "every mask fits the reference"
+        self.message.show_notice(Notice("done", f"This is how well {what}."))
+
+    def _prepare_table(self, last: str) -> None:
+        self.table.setHorizontalHeaderLabels([*_COLUMNS, last or "mL"])
+        for i, tip in enumerate(_COLUMNS.values()):
+            self.table.horizontalHeaderItem(i).setToolTip(tip)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        self.table.verticalHeader().setMaximumWidth(112)
+
+    def _on_run(self) -> None:
+        if self._comparing.running:
+            self._comparing.cancel()
+        elif self.automatic.currentText():
+            self._comparing.run_automatic(self.automatic.currentText())
+
+    def _on_start(self) -> None:
+        layer = self.source.layer
+        if isinstance(layer, Labels):
+            self._comparing.start_from(layer, self.label)
+
+    def _on_progress(self, share: float | None) -> None:
+        self.bar.setVisible(share is not None)
+        self.run.setText("Compute" if share is None else "Cancel")
+        if share is not None:
+            self.bar.setRange(0, 0 if share == 0 else 100)
+            self.bar.setValue(round(100 * share))
+
+    def _on_theme(self, _: object = None) -> None:
+        self.message.set_look(look_of(self.viewer.theme))
+
+
+def _combo() -> QComboBox:
+    combo = QComboBox()
+    combo.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo.setMinimumContentsLength(8)
+    return combo
+
+
+def _text(value: float, digits: int) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")

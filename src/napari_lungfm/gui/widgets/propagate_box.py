@@ -1,0 +1,124 @@
+"""Propagate, its progress, and the way back: undo and redo."""
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QProgressBar,
+    QPushButton,
+    QSpinBox,
+    QWidget,
+)
+
+from napari_lungfm.gui.annotation.controller import Controller
+from napari_lungfm.gui.annotation.facts import Walking
+from napari_lungfm.gui.widgets.look import Look, blend
+
+_WAYS = ("both ways", "up", "down", "up to slice", "down to slice")
+
+
+class PropagateBox(QWidget):
+    """The button that matters most.
+
+    Parameters
+    ----------
+    controller
+        What it asks.
+    """
+
+    go = Signal()
+
+    def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._controller = controller
+        self.button = QPushButton("Propagate   G")
+        self.button.setToolTip("Carry the object through the other slices.  Key G.")
+        self.way = QComboBox()
+        self.way.addItems(_WAYS)
+        self.way.setToolTip("Up goes to higher slice numbers.")
+        self.until = QSpinBox()
+        self.until.setToolTip("The last slice.")
+        self.until.hide()
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(True)
+        self.stop = QPushButton("Cancel   Esc")
+        self.undo = QPushButton("Undo   Ctrl+Z")
+        self.redo = QPushButton("Redo   Ctrl+Shift+Z")
+        for widget in (self.button, self.way, self.stop, self.undo, self.redo):
+            widget.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self._lay_out()
+        self.button.clicked.connect(self.propagate)
+        self.stop.clicked.connect(controller.cancel)
+        self.undo.clicked.connect(controller.undo)
+        self.redo.clicked.connect(controller.redo)
+        self.way.currentIndexChanged.connect(self._on_way)
+        self.show_walking(None)
+
+    def _lay_out(self) -> None:
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(4)
+        first = QHBoxLayout()
+        first.setSpacing(4)
+        first.addWidget(self.button, 3)
+        first.addWidget(self.way, 2)
+        first.addWidget(self.until, 1)
+        second = QHBoxLayout()
+        second.setSpacing(4)
+        second.addWidget(self.bar, 1)
+        second.addWidget(self.stop)
+        third = QHBoxLayout()
+        third.setSpacing(4)
+        third.addWidget(self.undo, 1)
+        third.addWidget(self.redo, 1)
+        grid.addLayout(first, 0, 0)
+        grid.addLayout(second, 1, 0)
+        grid.addLayout(third, 2, 0)
+
+    def propagate(self) -> None:
+        """Propagate the way that is chosen."""
+        way = self.way.currentText()
+        direction = "both" if way == "both ways" else "up" if way.startswith("up") else "down"
+        until = self.until.value() if way.endswith("slice") else None
+        self._controller.propagate(direction, until)
+
+    def _on_way(self, _: int) -> None:
+        here = self._controller.annotation
+        limited = self.way.currentText().endswith("slice")
+        self.until.setVisible(limited)
+        if limited and here is not None:
+            self.until.setRange(0, here.volume.shape[0] - 1)
+            self.until.setValue(here.view.z)
+
+    def show_walking(self, walking: Walking | None) -> None:
+        """Show how far the propagation is."""
+        going = walking is not None
+        self.bar.setEnabled(going)
+        self.stop.setEnabled(going)
+        self.button.setEnabled(not going)
+        if walking is None:
+            self.bar.setRange(0, 1)
+            self.bar.setValue(0)
+            self.bar.setFormat("")
+        else:
+            self.bar.setRange(0, 0)
+            where = "" if walking.z is None else f"slice {walking.z}, {walking.done} done"
+            self.bar.setFormat(where or "looking at the first slices")
+
+    def refresh(self) -> None:
+        """Show what can be done now."""
+        obj = self._controller.active_object
+        self.undo.setEnabled(self._controller.can_undo)
+        self.redo.setEnabled(self._controller.can_redo)
+        self.button.setText("Propagate again   G" if obj and obj.stale else "Propagate   G")
+
+    def set_look(self, look: Look) -> None:
+        """Take on the colours of the theme."""
+        strong = blend(look.raised, look.accent, 0.55)
+        hover = blend(look.raised, look.accent, 0.75)
+        self.button.setStyleSheet(
+            f"QPushButton {{ background-color: {strong.name()}; font-weight: 600; padding: 6px; }}"
+            f"QPushButton:hover {{ background-color: {hover.name()}; }}"
+            f"QPushButton:disabled {{ background-color: {look.raised.name()}; }}"
+        )

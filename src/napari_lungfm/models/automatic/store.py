@@ -1,0 +1,126 @@
+"""Trained models by name: folders that were imported under the name of their architecture.
+
+They lie beside the pretrained weights, as ``<weights>/trained/<architecture>/<label>/``.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from napari_lungfm._core.exceptions import UsageError
+from napari_lungfm._core.files import make_folder, output_error
+from napari_lungfm._core.types import PathInput
+from napari_lungfm.models.automatic.trained import (
+    DESCRIPTION,
+    TrainedModel,
+    check_files,
+    is_trained_model,
+    read_description,
+)
+from napari_lungfm.models.weights import WeightsNotFoundError, weights_folder
+
+#: Label of a model that was imported without one.
+DEFAULT_LABEL = "default"
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._+-]{0,58}[A-Za-z0-9_+-])?")
+#: Kept with an imported model where it is there, to read and not to run.
+_COMPANIONS = ("config.yaml", "log.csv")
+
+
+class TrainedStore:
+    """The trained models on this computer.
+
+    Parameters
+    ----------
+    folder
+        See `weights_folder`.
+    """
+
+    def __init__(self, folder: PathInput | None = None) -> None:
+        self.folder = weights_folder(folder) / "trained"
+
+    def names(self, architecture: str | None = None) -> tuple[str, ...]:
+        """Return the names of the models here: ``unet``, ``unet:task06``."""
+        found = (path.parent for path in self.folder.glob(f"*/*/{DESCRIPTION}"))
+        return tuple(
+            sorted(
+                _full_name(path.parent.name, path.name)
+                for path in found
+                if architecture in (None, path.parent.name)
+            )
+        )
+
+    def find(self, name: str) -> Path:
+        """Return the folder of a model.
+
+        Raises
+        ------
+        WeightsNotFoundError
+            If it is not here; the message says how to get it.
+        """
+        architecture, _, label = name.partition(":")
+        place = self.folder / architecture / (label or DEFAULT_LABEL)
+        if (not label or _LABEL.fullmatch(label)) and is_trained_model(place):
+            return place
+        here = self.names(architecture)
+        others = f"; there are {', '.join(here)}" if here else ""
+        msg = (
+            f"there is no trained '{name}' in '{self.folder}'{others}; nobody publishes one: "
+            "train it (napari-lungfm-bench train), then name its folder, or: "
+            f"napari-lungfm-bench models import FOLDER --as {name}"
+        )
+        raise WeightsNotFoundError(msg)
+
+    def add(self, source: PathInput, name: str | None = None) -> Path:
+        """Copy the folder of a trained model into the store.
+
+        Parameters
+        ----------
+        source
+            What a training left; its run folder is not copied.
+        name
+            ``unet`` or ``unet:label``; its architecture decides what stands before the colon.
+
+        Raises
+        ------
+        UsageError
+            If the folder is no trained model, or the name is another architecture's.
+        WeightsError
+            If the files were changed.
+        OutputError
+            If it cannot be copied; what the store had stays as it was.
+        """
+        description = read_description(source)
+        architecture, _, label = (name or description.architecture).partition(":")
+        if architecture != description.architecture:
+            msg = f"'{source}' is a '{description.architecture}', it cannot be '{name}'"
+            raise UsageError(msg)
+        if label and not _LABEL.fullmatch(label):
+            msg = f"'{label}' in '{name}' cannot name a model; use letters, digits, '.', '_', '-'"
+            raise UsageError(msg)
+        check_files(source, description)
+        target = self.folder / architecture / (label or DEFAULT_LABEL)
+        _copy(Path(source), target, description)
+        return target
+
+
+def _copy(source: Path, target: Path, description: TrainedModel) -> None:
+    if target.exists() and target.samefile(source):
+        return
+    make_folder(target.parent)
+    fresh = target.with_name(f".{target.name}.tmp")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        present = (name for name in _COMPANIONS if (source / name).is_file())
+        for name in dict.fromkeys((*description.files, *present, DESCRIPTION)):
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, fresh / name)
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.replace(target)
+    except OSError as error:
+        raise output_error(target, error) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _full_name(architecture: str, label: str) -> str:
+    return architecture if label == DEFAULT_LABEL else f"{architecture}:{label}"

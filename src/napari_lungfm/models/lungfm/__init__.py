@@ -1,0 +1,1 @@
+"""LungFM-S: the promptable model whose weights come with the package."""

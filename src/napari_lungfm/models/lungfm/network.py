@@ -1,0 +1,116 @@
+"""The network of LungFM-S: a small U-Net that is told by channels what to segment."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+#: Groups of the group normalisation; every width is a multiple of it.
+_GROUPS = 8
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the network.
+
+    Parameters
+    ----------
+    inputs
+        Input channels; see `look.CHANNELS`.
+    widths
+        Channels at strides 2, 4, 8, ...
+    blocks
+        Residual blocks at every stride, on the way down and on the way up.
+    detail
+        Channels of the last layers, at full resolution.
+    """
+
+    inputs: int
+    widths: tuple[int, ...] = (48, 96, 160, 224)
+    blocks: tuple[int, ...] = (1, 1, 2, 2)
+    detail: int = 16
+
+
+class PromptNetwork(nn.Module):
+    """U-Net at half resolution with a refinement at full resolution and two global answers.
+
+    Parameters
+    ----------
+    config
+        Its sizes.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, blocks = config.widths, config.blocks
+        self.stem = nn.Conv2d(config.inputs, widths[0], 5, stride=2, padding=2)
+        self.down = nn.ModuleList(
+            _stage(width, count) for width, count in zip(widths, blocks, strict=True)
+        )
+        self.shrink = nn.ModuleList(
+            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths)
+        )
+        self.grow = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
+        self.up = nn.ModuleList(
+            _stage(width, count) for width, count in zip(widths[:-1], blocks[:-1], strict=True)
+        )
+        self.answers = nn.Sequential(nn.Linear(widths[-1] * 2, 64), nn.SiLU(), nn.Linear(64, 2))
+        self.spread = nn.Conv2d(widths[0], 4 * config.detail, 1)
+        self.refine = nn.Sequential(
+            nn.Conv2d(config.detail + config.inputs, config.detail, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(config.detail, 1, 3, padding=1),
+        )
+
+    def forward(self, looks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Segment.
+
+        Parameters
+        ----------
+        looks
+            Float ``(n, inputs, s, s)``, the side a multiple of 16.
+
+        Returns
+        -------
+        tuple of Tensor
+            Logits of the mask ``(n, s, s)``; logits ``(n,)`` of "the object is on this slice";
+            estimated IoU of the mask ``(n,)``, 0 to 1.
+        """
+        x = self.stem(looks)
+        kept = []
+        for level, stage in enumerate(self.down):
+            x = stage(x)
+            if level < len(self.shrink):
+                kept.append(x)
+                x = self.shrink[level](x)
+        pooled = torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
+        answers = self.answers(pooled)
+        for level in reversed(range(len(self.up))):
+            x = functional.interpolate(self.grow[level](x), scale_factor=2.0, mode="nearest")
+            x = self.up[level](x + kept[level])
+        fine = functional.pixel_shuffle(self.spread(x), 2)
+        logits = self.refine(torch.cat([fine, looks], dim=1))
+        return logits[:, 0], answers[:, 0], answers[:, 1].sigmoid()
+
+
+class _Block(nn.Module):
+    """Residual block: normalise, convolve, normalise, convolve, add."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.norm = nn.GroupNorm(_GROUPS, width)
+        nn.init.zeros_(self.second.weight)  # every block begins as the identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner: Tensor = functional.silu(self.first(self.norm(x)))
+        inner = self.second(inner)
+        return x + inner
+
+
+def _stage(width: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(*(_Block(width) for _ in range(blocks)))

@@ -1,0 +1,1 @@
+"""Training of automatic models: configuration, checked and prepared cohorts, slices, the fit."""

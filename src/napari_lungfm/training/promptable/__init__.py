@@ -1,0 +1,1 @@
+"""Training of promptable models on sequences of slices with simulated prompts."""

@@ -1,0 +1,131 @@
+"""Run a training of LungFM-S."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from napari_lungfm._core.exceptions import DataError
+from napari_lungfm.models.lungfm.model import read_network
+from napari_lungfm.training.fit import FitListener, FitResult, StepSampler, run_fit
+from napari_lungfm.training.lightning_import import EMAWeightAveraging
+from napari_lungfm.training.promptable.config import PromptTrainingConfig
+from napari_lungfm.training.promptable.episodes import Episode, EpisodeSource
+from napari_lungfm.training.promptable.task import PromptTask
+from napari_lungfm.training.synthetic import ClipBank
+
+
+def fit_promptable(
+    config: PromptTrainingConfig,
+    out: Path,
+    *,
+    bank: Path,
+    validation_bank: Path,
+    device: str = "auto",
+    workers: int = 1,
+    begin_with: Path | None = None,
+    resume: bool = False,
+    listener: FitListener | None = None,
+) -> FitResult:
+    """Train on clips that lie ready.
+
+    Parameters
+    ----------
+    config
+        The training.
+    out
+        Folder of checkpoints and logs; see `training.fit`. The checkpoints hold the averaged
+        weights.
+    bank, validation_bank
+        Folders of clips; see `training.synthetic.fill_bank`.
+    device
+        Where to train.
+    workers
+        Processes that prepare episodes.
+    begin_with
+        File of weights to begin with; random ones if ``None``.
+    resume
+        Go on from the last checkpoint, if there is one.
+    listener
+        Called after every step.
+
+    Raises
+    ------
+    DataError
+        If clips are missing.
+    LungFMError
+        See `training.fit.run_fit`.
+    """
+    train = _checked(bank, config.clips, config.clip_seed)
+    validation = _checked(validation_bank, config.validation_clips, config.validation_seed)
+    count = config.steps * config.batch
+    task = PromptTask(
+        config.network.config(),
+        seed=config.seed,
+        steps=config.schedule_steps,
+        lone_clicks=config.lone_clicks,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        warm_up=config.warm_up,
+    )
+    if begin_with is not None:
+        task.network.load_state_dict(read_network(begin_with).state_dict())
+    return run_fit(
+        task,
+        _loader(
+            EpisodeSource(train, range(config.clips), config.seed, config.walk, count),
+            StepSampler(count),
+            config.batch,
+            workers,
+        ),
+        _loader(
+            EpisodeSource(
+                validation,
+                range(config.validation_clips),
+                config.seed,
+                config.walk,
+                config.validation_clips,
+            ),
+            [(0, number) for number in range(config.validation_clips)],
+            config.batch,
+            workers,
+        ),
+        out=out,
+        settings=config.fit_settings(),
+        decided_by={"training": config.model_dump(mode="json")},
+        device=device,
+        resume=resume,
+        callbacks=[EMAWeightAveraging(decay=config.average)],
+        listener=listener,
+    )
+
+
+def _checked(folder: Path, count: int, seed: int) -> ClipBank:
+    bank = ClipBank(folder)
+    missing = sorted(set(range(count)) - set(bank.indices()))
+    if missing:
+        msg = (
+            f"{folder}: {len(missing)} of {count} training clips are missing, the first of them "
+            f"number {missing[0]}; make them with fill_bank({str(folder)!r}, {seed}, ...)"
+        )
+        raise DataError(msg)
+    return bank
+
+
+def _loader(
+    source: EpisodeSource, order: StepSampler | Sequence[tuple[int, int]], batch: int, workers: int
+) -> DataLoader[Any]:
+    return DataLoader(
+        source,
+        batch_size=batch,
+        sampler=order,
+        collate_fn=as_list,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+
+
+def as_list(episodes: list[Episode]) -> list[Episode]:
+    """Return a batch as it is: windows of episodes differ."""
+    return episodes

@@ -1,0 +1,151 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+pytest.importorskip("torch")
+pytest.importorskip("napari_lungfm.training.lightning_import", exc_type=ImportError)
+
+COHORT = {
+    "kind": "phantom",
+    "name": "coarse",
+    "n_test": 1,
+    "n_train": 3,
+    "kinds": ["solid-round"],
+    "shape": [20, 64, 80],
+    "spacings": [[15.0, 5.5, 5.0]],
+    "diameters_mm": [50, 60],
+    "whole_chest": True,
+}
+CONFIG = {
+    "name": "tiny",
+    "network": {"architecture": "unet", "channels": [2, 2, 2, 2, 2]},
+    "inputs": {"spacing": [15.0, 5.5, 5.0], "size": [64, 80]},
+    "validation": 0.3,
+    "batch_size": 8,
+    "workers": 0,
+    "fit": {"epochs": 2},
+}
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_LUNGFM_WEIGHTS", str(tmp_path / "weights"))
+
+
+@pytest.fixture
+def files(tmp_path):
+    config, cohort = tmp_path / "config.yaml", tmp_path / "cohort.yaml"
+    config.write_text(yaml.safe_dump(CONFIG))
+    cohort.write_text(yaml.safe_dump(COHORT))
+    return config, cohort
+
+
+def test_train_import_list_show_verify_and_segment(bench, files, tmp_path):
+    from napari_lungfm import io
+    from napari_lungfm.datasets.phantom_cohort import PhantomCohort
+
+    config, cohort = files
+    model = tmp_path / "model"
+    done = bench("train", config, "--cohort", cohort, "--out", model, "--device", "cpu", "--json")
+    assert done.code == 0, done.err
+    assert done.json["epochs"] == 2
+    assert len(done.json["seen"]) == 3
+    again = bench("train", config, "--cohort", cohort, "--out", model)
+    assert again.code == 2
+    assert "holds a trained model already" in again.err
+
+    assert bench("models", "import", model, "--as", "unet:mine").code == 0
+    rows = {row["name"]: row for row in bench("models", "list", "--json").json["models"]}
+    assert rows["unet"]["weights"] == ["unet:mine"]
+    assert rows["lungs-classical"]["needs_weights"] is False
+    assert bench("models", "show", "unet:mine", "--json").json["cohort"] == "coarse"
+    assert "coarse/train-000" in bench("models", "show", model).out
+    assert bench("models", "verify", "--json").json["weights"]["unet:mine"]["good"] is True
+
+    case = PhantomCohort.model_validate(COHORT).build(tmp_path).train[0].load()
+    image, out = tmp_path / "ct.nii.gz", tmp_path / "out.nii.gz"
+    io.write_image(case.volume, image)
+    for name in ("unet:mine", model):
+        result = bench("segment", "--image", image, "--model", name, "--out", out, "--json")
+        assert result.code == 0, result.err
+        assert result.json["ran"] == "tiny"
+        assert set(result.json["structures"]) == {"left lung", "right lung", "tumour"}
+        assert "has seen this very image" in result.err
+
+    weights = tmp_path / "weights" / "trained" / "unet" / "mine" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"oops")
+    assert "was changed" in bench("models", "verify", "unet:mine").err
+
+
+def test_what_cannot_be_trained_is_one_line(bench, files, tmp_path):
+    config, cohort = files
+    cohort.write_text(yaml.safe_dump({**COHORT, "n_train": 1}))
+    one = bench("train", config, "--cohort", cohort, "--out", tmp_path / "m")
+    assert one.code == 1
+    assert "only case 'train-000-solid-round'" in one.err
+    for arguments, message in (
+        ([config, "--out", tmp_path / "m"], "has no cohort"),
+        (["unet-papre", "--out", tmp_path / "m"], "unet-paper"),
+        ([config], "--out"),
+        ([config, "--out", tmp_path / "m", "--device", "abacus"], "abacus"),
+    ):
+        result = bench("train", *arguments)
+        assert result.code in (1, 2)
+        assert message in result.err
+        assert result.err.strip().count("\n") == 0
+
+
+def test_shipped_configurations_are_listed(bench):
+    assert "unet-paper" in bench("train", "list").out
+    assert set(bench("train", "list", "--json").json) >= {"unet-tuned", "deeplabv3-paper"}
+
+
+def test_nobody_publishes_trained_models(bench):
+    result = bench("models", "fetch", "unet")
+    assert result.code == 1
+    assert "nobody publishes one" in result.err
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from napari_lungfm.cli.app import run; run(['train', '--help']); "
+        "print([m for m in ('torch', 'lightning', 'monai') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_to_the_same_weights(files, tmp_path):
+    """Killed by the system in the middle of an epoch, in a process of its own."""
+    config, cohort = files
+    config.write_text(yaml.safe_dump({**CONFIG, "fit": {"epochs": 3}, "validation": 0.0}))
+    command = [sys.executable, "-m", "napari_lungfm", "train", config, "--cohort", cohort]
+    killer = (
+        "import os, sys; from napari_lungfm.training.automatic import run; fit = run.run_fit\n"
+        "def stop(p):\n    if p.step == 12: os.kill(os.getpid(), 9)\n"
+        "run.run_fit = lambda *a, **k: fit(*a, **{**k, 'listener': stop})\n"
+        "from napari_lungfm.cli.app import run as main; main(sys.argv[1:])"
+    )
+    arguments = [str(a) for a in command[3:]]
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    killed = subprocess.run(
+        [sys.executable, "-c", killer, *arguments, "--out", str(parts), "--device", "cpu"],
+        check=False,
+        capture_output=True,
+    )
+    assert killed.returncode == -9
+    assert (parts / "run" / "checkpoints" / "last.ckpt").is_file()
+    assert not (parts / "model.json").exists()
+    for out, extra in ((parts, ["--resume"]), (whole, [])):
+        subprocess.run(
+            [*map(str, command), "--out", str(out), "--device", "cpu", *extra],
+            check=True,
+            capture_output=True,
+        )
+    one, other = (json.loads((out / "model.json").read_text()) for out in (parts, whole))
+    assert one["files"] == other["files"]
+    assert one["notes"] == []

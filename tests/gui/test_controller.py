@@ -1,0 +1,567 @@
+import numpy as np
+import pytest
+
+from napari_lungfm.geometry import Structure, Volume, VolumeGeometry
+from napari_lungfm.gui.annotation.session_files import SessionFiles
+from napari_lungfm.gui.annotation.tools import Tool
+from napari_lungfm.gui.annotation.work import ModelWish
+from napari_lungfm.models.prompts import Box, Click, MaskPrompt, Stop
+from napari_lungfm.plugin.layer_geometry import image_layer, info_of_layer
+
+TUMOUR = int(Structure.TUMOUR)
+
+
+def dice(a, b):
+    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+
+
+def prompts_of(bench):
+    return list(bench.controller.active_object.prompts.values())
+
+
+def test_a_box_gives_a_mask_on_its_slice_at_once(bench, truth):
+    bench.controller.use(Tool.BOX)
+    bench.settle()
+    bench.box_around(truth, 9)
+    (box,) = prompts_of(bench)
+    rows, columns = np.nonzero(truth[9])
+    assert box == Box(9, rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
+    assert bench.labels[9].any()
+    assert not np.delete(bench.labels, 9, axis=0).any()
+    assert bench.same_as_session()
+
+
+def test_propagation_fills_the_tumour_and_undo_and_redo_go_all_the_way(classical, truth):
+    bench = classical
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.propagate()
+    bench.settle()
+    assert dice(bench.labels == TUMOUR, truth) > 0.9
+    done = bench.labels.copy()
+    while bench.controller.can_undo:
+        bench.controller.undo()
+        bench.settle()
+    assert not bench.labels.any()
+    assert len(bench.layers.boxes.data) == 0
+    while bench.controller.can_redo:
+        bench.controller.redo()
+        bench.settle()
+    np.testing.assert_array_equal(bench.labels, done)
+    assert len(bench.layers.boxes.data) == 1
+
+
+def test_a_box_drawn_anew_on_a_slice_takes_the_place_of_the_old_one(bench, truth):
+    bench.controller.use(Tool.BOX)
+    bench.box(9, 5, 5, 20, 20)
+    bench.box_around(truth, 9)
+    (box,) = prompts_of(bench)
+    assert box.y1 == np.nonzero(truth[9])[0].max() + 1
+    assert len(bench.layers.boxes.data) == 1
+
+
+def test_clicks_are_positive_or_negative_as_the_tool_says(classical, truth):
+    bench = classical
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.use(Tool.NEGATIVE)
+    bench.click(9, 2, 2)
+    bench.controller.use(Tool.POSITIVE)
+    bench.click(9, 22, 26)
+    _, first, second = prompts_of(bench)
+    assert (first, second) == (Click(9, 2, 2, False), Click(9, 22, 26, True))
+    symbols = [str(symbol) for symbol in bench.layers.clicks.symbol]
+    assert symbols == ["x", "cross"]
+
+
+def test_a_prompt_from_the_middle_can_be_removed(classical, truth):
+    bench = classical
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.use(Tool.NEGATIVE)
+    bench.click(9, 2, 2)
+    bench.click(9, 45, 45)
+    first, middle, last = bench.controller.active_object.prompts
+    bench.controller.remove_prompt(TUMOUR, middle)
+    bench.settle()
+    assert list(bench.controller.active_object.prompts) == [first, last]
+    assert len(bench.layers.clicks.data) == 1
+    np.testing.assert_array_equal(bench.layers.clicks.data[0], (9, 45, 45))
+
+
+def test_a_box_that_is_moved_in_its_layer_is_another_prompt(bench, truth):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    (before,) = prompts_of(bench)
+    boxes = bench.layers.boxes
+    boxes._data_view.shift(0, np.array([5.0, 0.0]))
+    boxes.events.data(value=boxes.data, action="changed", data_indices=(0,), vertex_indices=((),))
+    bench.settle()
+    (after,) = prompts_of(bench)
+    assert after == Box(9, before.y0 + 5, before.x0, before.y1 + 5, before.x1)
+    assert bench.labels[9, : after.y0].max() == 0
+
+
+def test_deleting_a_click_in_its_layer_removes_the_prompt(classical, truth):
+    bench = classical
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.use(Tool.NEGATIVE)
+    bench.click(9, 2, 2)
+    bench.layers.clicks.selected_data = {0}
+    bench.layers.clicks.remove_selected()
+    bench.settle()
+    assert [type(p) for p in prompts_of(bench)] == [Box]
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0)])
+def test_prompts_in_another_view_than_axial_are_refused_with_a_hint(bench, truth, order):
+    bench.controller.use(Tool.BOX)
+    bench.settle()
+    bench.viewer.dims.order = order
+    bench.box_around(truth, 9)
+    assert not bench.controller.objects
+    assert len(bench.layers.boxes.data) == 0
+    assert "not axial" in bench.notices[-1].text
+    assert bench.notices[-1].level == "warning"
+
+
+def test_prompts_in_3d_and_in_turned_views_are_refused(bench, truth):
+    bench.controller.use(Tool.BOX)
+    bench.settle()
+    bench.viewer.dims.ndisplay = 3
+    bench.box_around(truth, 9)
+    assert "2D view" in bench.notices[-1].text
+    bench.viewer.dims.ndisplay = 2
+    bench.viewer.layers["ct"].affine = [[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
+    bench.box_around(truth, 9)
+    assert "turned" in bench.notices[-1].text
+    assert not bench.controller.objects
+
+
+def test_a_transposed_axial_view_takes_prompts(bench, truth):
+    bench.controller.use(Tool.BOX)
+    bench.viewer.dims.order = (0, 2, 1)
+    bench.box_around(truth, 9)
+    assert len(prompts_of(bench)) == 1
+
+
+def test_a_click_with_the_box_tool_is_no_box(bench):
+    bench.controller.use(Tool.BOX)
+    bench.settle()
+    bench.box(9, 20.0, 20.0, 20.3, 20.3)
+    assert not bench.controller.objects
+    assert "too small" in bench.notices[-1].text
+    assert len(bench.layers.boxes.data) == 0
+
+
+def test_a_box_beyond_the_border_is_cut_off(bench):
+    bench.controller.use(Tool.BOX)
+    bench.box(9, -8.0, 30.0, 20.0, 60.0)
+    assert prompts_of(bench) == [Box(9, 0, 30, 21, 48)]
+
+
+def test_brush_and_eraser_become_prompts_and_survive_propagation(classical, truth):
+    bench = classical
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.propagate()
+    bench.settle()
+    bench.controller.use(Tool.BRUSH)
+    bench.controller.go_to(11)
+    bench.layers.masks.brush_size = 3
+    bench.layers.masks.paint((11, 4, 4), TUMOUR)
+    bench.settle()
+    painted = bench.labels[11].copy()
+    assert painted[4, 4] == TUMOUR
+    assert isinstance(prompts_of(bench)[-1], MaskPrompt)
+    bench.controller.propagate()
+    bench.settle()
+    np.testing.assert_array_equal(bench.labels[11], painted)
+    bench.controller.undo()
+    bench.settle()
+    bench.controller.undo()
+    bench.settle()
+    assert bench.labels[11, 4, 4] == 0
+    assert bench.same_as_session()
+
+
+def test_other_objects_keep_their_voxels_under_the_brush(bench):
+    bench.controller.use(Tool.BOX)
+    bench.box(9, 10, 10, 20, 20)
+    bench.controller.add_object("second")
+    bench.settle()
+    second = bench.controller.active
+    assert second != TUMOUR
+    masks = bench.layers.masks
+    masks.preserve_labels = False  # a user can switch it off
+    before = bench.labels[9] == TUMOUR
+    masks.brush_size = 9
+    bench.controller.go_to(9)
+    masks.paint((9, 12, 12), second)
+    bench.settle()
+    np.testing.assert_array_equal(bench.labels[9] == TUMOUR, before)
+    assert (bench.labels[9] == second).any()
+    assert bench.same_as_session()
+
+
+def test_a_locked_object_is_not_changed_by_any_tool(bench):
+    bench.controller.use(Tool.BOX)
+    bench.box(9, 10, 10, 20, 20)
+    bench.controller.set_locked(TUMOUR, locked=True)
+    bench.settle()
+    before = bench.labels.copy()
+    bench.controller.go_to(9)
+    bench.layers.masks.paint((9, 30, 30), TUMOUR)
+    bench.settle()
+    np.testing.assert_array_equal(bench.labels, before)
+    assert "locked" in bench.notices[-1].text
+    bench.box(10, 10, 10, 20, 20)
+    assert "finished" in bench.notices[-1].text or "locked" in bench.notices[-1].text
+    assert len(bench.layers.boxes.data) == 1
+    np.testing.assert_array_equal(bench.labels, before)
+
+
+def test_painting_a_label_that_nobody_has_makes_an_object(bench):
+    bench.controller.use(Tool.BRUSH)
+    bench.settle()
+    bench.controller.go_to(5)
+    bench.layers.masks.paint((5, 20, 20), 7)
+    bench.settle()
+    assert list(bench.controller.objects) == [7]
+    assert bench.same_as_session()
+
+
+def test_a_stop_ends_the_object(classical, truth):
+    bench = classical
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.go_to(11)
+    bench.controller.stop_here()
+    bench.settle()
+    assert prompts_of(bench)[-1] == Stop(11)
+    bench.controller.propagate()
+    bench.settle()
+    assert bench.labels[10].any()
+    assert not bench.labels[11:].any()
+
+
+def test_propagation_one_way_and_to_a_slice(classical, truth):
+    bench = classical
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.propagate("up", 10)
+    bench.settle()
+    found = np.flatnonzero(bench.labels.any(axis=(1, 2)))
+    assert found.tolist() == [9, 10]
+
+
+def test_objects_are_renamed_coloured_jumped_to_and_deleted(bench):
+    bench.controller.use(Tool.BOX)
+    bench.box(4, 10, 10, 20, 20)
+    bench.controller.add_object("node")
+    bench.settle()
+    second = bench.controller.active
+    bench.box(15, 30, 30, 40, 40)
+    assert bench.controller.objects[second].name == "node"
+    bench.controller.rename(second, "  hilar node ")
+    bench.settle()
+    assert bench.controller.objects[second].name == "hilar node"
+    assert info_of_layer(bench.layers.masks).labels == {TUMOUR: "tumour", second: "hilar node"}
+    bench.controller.set_colour(second, "#123456")
+    np.testing.assert_allclose(
+        bench.layers.masks.get_color(second)[:3], np.array([0x12, 0x34, 0x56]) / 255, atol=1e-3
+    )
+    bench.controller.jump_to(TUMOUR)
+    assert bench.controller.annotation.view.z == 4
+    bench.controller.delete(second)
+    bench.settle()
+    assert list(bench.controller.objects) == [TUMOUR]
+    assert bench.same_as_session()
+
+
+def test_choosing_a_label_in_napari_chooses_the_object(bench):
+    bench.controller.use(Tool.BOX)
+    bench.box(4, 10, 10, 20, 20)
+    bench.controller.add_object()
+    bench.settle()
+    assert bench.controller.active != TUMOUR
+    bench.layers.masks.selected_label = TUMOUR
+    assert bench.controller.active == TUMOUR
+
+
+def test_another_model_repeats_the_prompts(bench, truth):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    ellipse = bench.labels.copy()
+    bench.controller.set_model(ModelWish("prompt-box"))
+    bench.settle()
+    assert bench.controller.annotation.wish.name == "prompt-box"
+    assert np.count_nonzero(bench.labels) > np.count_nonzero(ellipse)
+    assert bench.same_as_session()
+
+
+def test_a_model_that_cannot_be_had_leaves_the_old_one_at_work(bench, truth):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    before = bench.labels.copy()
+    bench.controller.set_model(ModelWish("nonsense"))
+    bench.settle()
+    assert bench.notices[-1].level == "error"
+    assert bench.controller.wish.name == "prompt-ellipse"
+    bench.box_around(truth, 10)
+    assert bench.labels[10].any()
+    np.testing.assert_array_equal(bench.labels[9], before[9])
+
+
+def test_a_mask_of_elsewhere_is_the_start_of_an_object(bench, truth):
+    bench.controller.start_from(truth, "u-net")
+    bench.settle()
+    np.testing.assert_array_equal(bench.labels == TUMOUR, truth)
+    assert all(isinstance(p, MaskPrompt) for p in prompts_of(bench))
+    bench.controller.undo()
+    bench.settle()
+    assert not bench.labels.any()
+
+
+# ---------------------------------------------------------------- what users can do wrong
+def test_no_image_is_said(viewer, bench):
+    viewer.layers.clear()
+    bench.controller.use(Tool.BOX)
+    assert bench.notices[-1].level == "error"
+    assert "open a CT" in bench.notices[-1].text
+
+
+@pytest.mark.parametrize(
+    ("add", "words"),
+    [
+        (lambda v: v.add_image(np.zeros((8, 8)), name="x"), "2D image"),
+        (lambda v: v.add_image(np.zeros((4, 8, 8, 3), np.uint8), rgb=True, name="x"), "RGB"),
+        (lambda v: v.add_image(np.zeros((2, 4, 8, 8)), name="x"), "4 axes"),
+        (lambda v: v.add_image(np.zeros((4, 8, 8)), name="x"), "no spacing"),
+        (
+            lambda v: v.add_image(np.zeros((4, 8, 8)), name="x", scale=(3, 1, 1), rotate=30),
+            "turned",
+        ),
+    ],
+)
+def test_images_that_cannot_be_used_are_refused_with_what_to_do(bench, add, words):
+    layer = add(bench.viewer)
+    bench.controller.set_image(layer)
+    bench.controller.use(Tool.BOX)
+    assert bench.notices[-1].level == "error"
+    assert words in bench.notices[-1].text
+    assert bench.controller.annotation is None
+    assert layer in bench.viewer.layers
+
+
+def test_an_image_that_is_not_axial_is_refused_and_nothing_is_left_behind(bench, volume):
+    coronal = VolumeGeometry(
+        volume.shape, volume.spacing, (0, 0, 0), ((1, 0, 0), (0, 0, 1), (0, -1, 0))
+    )
+    data, options, _ = image_layer(Volume(volume.array, coronal), "coronal")
+    layer = bench.viewer.add_image(data, **options)
+    bench.controller.set_image(layer)
+    bench.controller.use(Tool.BOX)
+    bench.settle()
+    assert bench.notices[-1].level == "error"
+    assert bench.controller.annotation is None
+    assert [each.name for each in bench.viewer.layers] == ["ct", "reference", "coronal"]
+
+
+def test_propagating_nothing_is_a_hint(bench):
+    bench.controller.use(Tool.BOX)
+    bench.settle()
+    bench.controller.propagate()
+    assert "draw a box" in bench.notices[-1].text
+
+
+def test_a_model_that_breaks_leaves_everything_as_it_was(bench, truth, monkeypatch):
+    class Broken:
+        name = "broken"
+
+        def open(self, volume):
+            return self
+
+        def predict_slice(self, z, prompts, prior=None):
+            raise MemoryError
+
+    model = Broken()
+    monkeypatch.setattr("napari_lungfm.gui.annotation.work.create_model", lambda *_, **__: model)
+    bench.controller.set_model(ModelWish("broken"))
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    assert "Not enough memory" in bench.notices[-1].text
+    assert not bench.labels.any()
+    assert len(bench.layers.boxes.data) == 0
+
+
+# ---------------------------------------------------------------- work under way
+def test_slices_appear_while_they_are_found_and_cancelling_keeps_them(gated, truth):
+    bench, model = gated
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.propagate("up")
+    model.gate.release()
+    model.gate.release()
+    bench.mail.flush(until=bench.labels[11].any, timeout=10)
+    assert bench.controller.propagation.done >= 2
+    assert not bench.labels[12].any()
+    bench.controller.cancel()
+    model.gate.release()
+    bench.settle()
+    assert bench.controller.propagation is None
+    assert bench.labels[11].any()
+    assert not bench.labels[13].any()
+    assert bench.same_as_session()
+
+
+def test_a_stroke_during_a_propagation_stays(gated, truth):
+    bench, model = gated
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.propagate("up")
+    model.gate.release()
+    bench.mail.flush(until=bench.labels[10].any, timeout=10)
+    bench.layers.masks.brush_size = 3
+    bench.controller.go_to(11)
+    bench.layers.masks.paint((11, 3, 3), TUMOUR)
+    for _ in range(30):
+        model.gate.release()
+    bench.settle()
+    assert bench.labels[11, 3, 3] == TUMOUR
+    assert bench.same_as_session()
+
+
+def test_removing_the_image_during_work_is_safe(gated, truth):
+    bench, model = gated
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.propagate()
+    masks = bench.layers.masks
+    bench.viewer.layers.remove("ct")
+    for _ in range(30):
+        model.gate.release()
+    bench.settle()
+    assert bench.controller.annotation is None
+    assert masks in bench.viewer.layers
+    assert "removed" in bench.notices[-1].text
+
+
+def test_closing_during_work_ends_the_thread_and_says_nothing_more(gated, truth):
+    bench, model = gated
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.propagate()
+    bench.place.close()
+    said = len(bench.notices)
+    for _ in range(30):
+        model.gate.release()
+    bench.controller._queue.close(timeout=10)
+    bench.mail.flush()
+    assert not bench.controller._queue.alive
+    assert len(bench.notices) == said
+
+
+# ---------------------------------------------------------------- keeping
+def test_a_session_is_restored_after_a_crash(bench, viewer, truth, tmp_path):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.propagate()
+    bench.settle()
+    before, log = bench.labels.copy(), bench.controller.log
+    assert log.is_file()
+    assert log.with_suffix(".session").is_file()
+    # A crash: nothing is closed. Another program begins on the same image.
+    second = type(bench)(viewer, tmp_path / "sessions")
+    offered = []
+    second.controller.restorable.connect(offered.append)
+    second.controller.set_model(ModelWish("prompt-ellipse"))
+    second.controller.begin()
+    second.settle()
+    assert [each.log for each in offered[0]] == [log]
+    second.controller.restore(offered[0][0])
+    second.settle()
+    np.testing.assert_array_equal(second.labels, before)
+    assert second.controller.can_undo
+    assert second.controller.log != log
+    second.place.close()
+
+
+def test_without_masks_the_log_is_replayed(bench, viewer, truth, tmp_path):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    before, log = bench.labels.copy(), bench.controller.log
+    log.with_suffix(".session").unlink()
+    second = type(bench)(viewer, tmp_path / "sessions")
+    second.controller.set_model(ModelWish("prompt-ellipse"))
+    mark = bench.controller.engine.session.entries[0]["image"]["hash"]
+    (saved,) = SessionFiles(tmp_path / "sessions").of_image(mark)
+    second.controller.restore(saved)
+    second.settle()
+    assert [each.text for each in second.notices][-1] == "Restored: 1 object."
+    np.testing.assert_array_equal(second.labels, before)
+    second.place.close()
+
+
+def test_a_session_in_which_nothing_was_done_leaves_no_file(bench, tmp_path):
+    bench.controller.use(Tool.BOX)
+    bench.settle()
+    bench.controller.end()
+    assert list((tmp_path / "sessions").iterdir()) == []
+    assert [each.name for each in bench.viewer.layers] == ["ct", "reference"]
+
+
+def test_the_mask_layer_carries_what_a_file_needs(bench, truth, volume):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    info = info_of_layer(bench.layers.masks)
+    assert info.geometry.is_close(volume.geometry)
+    assert info.labels == {TUMOUR: "tumour"}
+
+
+@pytest.mark.parametrize("which", ["masks", "boxes", "clicks"])
+def test_removing_one_of_our_layers_ends_the_session_and_keeps_it(bench, truth, which):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    log = bench.controller.log
+    bench.viewer.layers.remove(which)
+    bench.settle()
+    assert bench.controller.annotation is None
+    assert "removed" in bench.notices[-1].text
+    assert log.is_file()
+    left = {layer.name for layer in bench.viewer.layers}
+    assert left == {"ct", "reference"} | ({"masks"} - {which})
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    assert bench.labels[9].any()
+
+
+def test_choosing_another_image_begins_anew(bench, viewer, volume, truth):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    data, options, _ = image_layer(volume, "second")
+    bench.controller.set_image(viewer.add_image(data, **options))
+    assert bench.controller.annotation is None
+    bench.controller.use(Tool.BOX)
+    bench.settle()
+    assert bench.controller.annotation.image.name == "second"
+    assert not bench.labels.any()
+    assert len([each for each in viewer.layers if each.name.startswith("masks")]) == 2
+
+
+def test_a_folder_that_cannot_be_written_to_does_not_keep_one_from_working(
+    viewer, truth, tmp_path, bench
+):
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    other = type(bench)(viewer, blocked / "sessions")
+    other.controller.set_model(ModelWish("prompt-ellipse"))
+    other.controller.use(Tool.BOX)
+    other.settle()
+    assert "without saving" in other.notices[-1].text
+    other.controller.use(Tool.BOX)
+    other.box_around(truth, 9)
+    assert other.labels[9].any()
+    assert other.controller.log is None
+    other.place.close()

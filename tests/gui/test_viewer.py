@@ -1,0 +1,274 @@
+"""With a real viewer: mouse and keys on the canvas, docks, closing. Needs a display."""
+
+import os
+import sys
+import time
+
+import numpy as np
+import pytest
+
+if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
+    pytest.skip("there is no display; run under xvfb-run", allow_module_level=True)
+pytest.importorskip("qtpy")
+
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_lungfm.geometry import LabelMap, Structure
+from napari_lungfm.gui.annotation.tools import Tool
+from napari_lungfm.gui.shared import _ENTRIES
+from napari_lungfm.metrics import count_overlap
+from napari_lungfm.models.prompts import Box, Click, MaskPrompt
+from napari_lungfm.plugin.layer_geometry import image_layer, labels_layer
+
+pytestmark = pytest.mark.gui
+TUMOUR = int(Structure.TUMOUR)
+
+
+class Hand:
+    """A viewer with the panel, and a hand on mouse and keyboard.
+
+    Keys and mouse events go to the canvas as those of a person do.
+    """
+
+    def __init__(self, viewer):
+        self.viewer = viewer
+        self.canvas = viewer.window._qt_viewer.canvas
+        _, self.panel = viewer.window.add_plugin_dock_widget("napari-lungfm", "Annotate")
+        self.controller = self.panel.controller
+        self.image = viewer.layers["ct"]
+        self.settle()
+
+    def settle(self, seconds=0.15):
+        end = time.monotonic() + seconds
+        background = self.panel.workplace.background
+        limit = time.monotonic() + 60
+        while time.monotonic() < end or self.controller.busy or background.pending:
+            QApplication.processEvents()
+            time.sleep(0.005)
+            assert time.monotonic() < limit, "the engine does not come to an end"
+        QApplication.processEvents()
+
+    def at(self, voxel):
+        world = self.image.data_to_world(voxel)
+        transform = self.canvas.view.transform * self.canvas.view.scene.transform
+        x, y = transform.map([world[-1], world[-2]])[:2]
+        return QPoint(round(x), round(y))
+
+    def press(self, key, modifier=Qt.KeyboardModifier.NoModifier):
+        QTest.keyClick(self.canvas.native, key, modifier)
+        self.settle()
+
+    def click(self, voxel):
+        QTest.mouseMove(self.canvas.native, self.at(voxel))
+        QTest.mouseClick(
+            self.canvas.native,
+            Qt.MouseButton.LeftButton,
+            Qt.KeyboardModifier.NoModifier,
+            self.at(voxel),
+        )
+        self.settle()
+
+    def drag(self, start, end):
+        native, a, b = self.canvas.native, self.at(start), self.at(end)
+        left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+        QTest.mouseMove(native, a)
+        QTest.mousePress(native, left, none, a)
+        for share in (0.3, 0.7, 1.0):
+            place = QPointF(a + (b - a) * share)
+            event = QMouseEvent(
+                QEvent.Type.MouseMove,
+                place,
+                native.mapToGlobal(place),
+                Qt.MouseButton.NoButton,
+                left,
+                none,
+            )
+            QApplication.sendEvent(native, event)
+            QApplication.processEvents()
+        QTest.mouseRelease(native, left, none, b)
+        self.settle()
+
+    @property
+    def labels(self):
+        return self.controller.annotation.layers.data
+
+    @property
+    def prompts(self):
+        return list(self.controller.active_object.prompts.values())
+
+
+@pytest.fixture
+def hand(make_napari_viewer, volume, truth, tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_LUNGFM_SESSIONS", str(tmp_path / "sessions"))
+    monkeypatch.setattr(
+        "napari_lungfm.gui.widgets.model_box.setting",
+        lambda name: {"model": "classical", "device": "auto", "model_window": "as published"}[name],
+    )
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1280, 800)
+    data, options, _ = image_layer(volume, "ct")
+    viewer.add_image(data, **options)
+    labels = LabelMap(truth.astype(np.uint8) * np.uint8(TUMOUR), volume.geometry, {3: "tumour"})
+    data, options, _ = labels_layer(labels, "reference")
+    viewer.add_labels(data, **options, visible=False)
+    hand = Hand(viewer)
+    yield hand
+    hand.panel.release()
+    assert not _ENTRIES
+
+
+def draw_box(hand, truth, z=9):
+    rows, columns = np.nonzero(truth[z])
+    hand.controller.set_image(hand.image)
+    hand.press(Qt.Key.Key_B)
+    hand.controller.go_to(z)
+    hand.settle()
+    hand.drag(
+        (z, rows.min() - 0.6, columns.min() - 0.6), (z, rows.max() + 0.6, columns.max() + 0.6)
+    )
+    return Box(
+        z,
+        int(rows.min()),
+        int(columns.min()),
+        int(rows.max()) + 1,
+        int(columns.max()) + 1,
+    )
+
+
+def test_from_the_box_to_the_corrected_tumour_with_mouse_and_keys(hand, truth):
+    wanted = draw_box(hand, truth)
+    assert hand.controller.tool is Tool.BOX
+    (box,) = hand.prompts
+    assert (
+        np.abs(
+            np.array([box.y0, box.x0, box.y1, box.x1])
+            - [wanted.y0, wanted.x0, wanted.y1, wanted.x1]
+        ).max()
+        <= 1
+    )
+    assert hand.labels[9].any()
+    hand.press(Qt.Key.Key_G)
+    found = hand.labels == TUMOUR
+    assert count_overlap(found, truth).dice > 0.85
+    hand.press(Qt.Key.Key_R)
+    hand.click((9, 3, 3))
+    assert hand.prompts[-1] == Click(9, 3, 3, False)
+    hand.press(Qt.Key.Key_A)
+    hand.click((9, 22, 26))
+    assert hand.prompts[-1] == Click(9, 22, 26, True)
+    hand.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert len(hand.prompts) == 2
+    hand.press(
+        Qt.Key.Key_Z,
+        Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier,
+    )
+    assert len(hand.prompts) == 3
+    hand.panel.prompts.list.setCurrentRow(1)
+    hand.panel.prompts.remove.click()
+    hand.settle()
+    assert [type(p) for p in hand.prompts] == [Box, Click]
+    assert len(hand.controller.annotation.layers.clicks.data) == 1
+
+
+def test_a_brush_stroke_of_the_mouse_is_a_prompt_and_scored_live(hand, truth):
+    hand.panel.reference_combo.choose(hand.viewer.layers["reference"])
+    draw_box(hand, truth)
+    hand.press(Qt.Key.Key_P)
+    hand.controller.annotation.layers.masks.brush_size = 2
+    hand.drag((9, 5, 5), (9, 5, 20))
+    assert isinstance(hand.prompts[-1], MaskPrompt)
+    assert hand.labels[9, 5, 5:20].all()
+    live = hand.panel.workplace.quality.live
+    assert live.counts == count_overlap(hand.labels == TUMOUR, truth)
+    hand.press(Qt.Key.Key_E)
+    hand.drag((9, 5, 5), (9, 5, 20))
+    assert not hand.labels[9, 5, 6:19].any()
+    assert live.counts == count_overlap(hand.labels == TUMOUR, truth)
+
+
+def test_plots_under_the_slider_go_to_the_slice_that_is_clicked(hand, truth):
+    draw_box(hand, truth)
+    hand.press(Qt.Key.Key_G)
+    panel = hand.panel._quality_dock.inner_widget()
+    plot = panel.slices
+    span = plot.span
+    index = span.index(11)
+    x = plot.area.left() + (index + 0.5) / len(span) * plot.area.width()
+    QTest.mouseClick(
+        plot,
+        Qt.MouseButton.LeftButton,
+        Qt.KeyboardModifier.NoModifier,
+        QPoint(round(x), round(plot.area.center().y())),
+    )
+    hand.settle()
+    assert hand.controller.annotation.view.z == 11
+    assert plot.shown.z == 11
+
+
+def test_keys_are_given_back_when_the_panel_is_hidden_or_closed(hand):
+    keys = {str(key) for key in hand.viewer.keymap}
+    assert {"B", "A", "R", "S", "G", "F5"} <= keys
+    dock = hand.panel._dock
+    dock.close()
+    hand.settle()
+    assert not hand.viewer.keymap
+    dock.show()
+    hand.settle()
+    assert {str(key) for key in hand.viewer.keymap} == keys
+    hand.viewer.window.remove_dock_widget(dock)
+    hand.settle(0.05)
+    assert not hand.viewer.keymap
+    assert hand.panel.released
+
+
+def test_closing_the_panel_keeps_the_masks_and_ends_the_threads(hand, truth):
+    draw_box(hand, truth)
+    masks, jobs = hand.controller.annotation.layers.masks, hand.controller._queue
+    hand.viewer.window.remove_dock_widget(hand.panel._dock)
+    jobs.close(timeout=10)
+    assert not jobs.alive
+    assert [layer.name for layer in hand.viewer.layers] == ["ct", "reference", "masks"]
+    assert masks.data.any()
+
+
+def test_windows_by_key_and_what_is_shown(hand):
+    hand.press(Qt.Key.Key_F6)
+    assert tuple(hand.image.contrast_limits) == (-160, 240)
+    assert hand.panel.windows.buttons["mediastinum"].isChecked()
+    assert "L 40  W 400" in hand.panel.windows.text.text()
+    hand.image.contrast_limits = (-100, 100)
+    hand.settle()
+    assert not hand.panel.windows.buttons["mediastinum"].isChecked()
+
+
+def test_the_window_does_not_stand_still_while_the_engine_works(hand, truth):
+    """No stretch without the event loop; generous, for machines under load."""
+    draw_box(hand, truth)
+    hand.controller.propagate()
+    longest, last = 0.0, time.monotonic()
+    while hand.controller.busy:
+        QApplication.processEvents()
+        now = time.monotonic()
+        longest, last = max(longest, now - last), now
+        time.sleep(0.001)
+    assert longest < 0.5
+
+
+def test_every_widget_opens_from_the_manifest_and_nothing_is_cut_off(hand):
+    for name in ("Measure", "Compare", "Live quality"):
+        _, widget = hand.viewer.window.add_plugin_dock_widget(
+            "napari-lungfm", name, tabify=name != "Live quality"
+        )
+        hand.settle()
+        assert widget.controller is hand.controller
+    hand.panel._dock.raise_()
+    hand.settle()
+    body = hand.panel._body
+    assert body.width() >= body.minimumSizeHint().width()
+    assert hand.viewer.window._qt_window.width() <= 1280
+    for widget in list(hand.viewer.window._wrapped_dock_widgets.values()):
+        hand.viewer.window.remove_dock_widget(widget)
+    hand.settle(0.05)

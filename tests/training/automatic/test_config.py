@@ -1,0 +1,83 @@
+import pytest
+import yaml
+
+pytest.importorskip("napari_lungfm.training.lightning_import", exc_type=ImportError)
+
+from napari_lungfm._core.exceptions import ConfigError, InputFileError
+from napari_lungfm.training.automatic.config import (
+    load_training,
+    parse_training,
+    shipped_configs,
+)
+
+COHORT = {"kind": "phantom", "name": "p", "n_test": 1, "n_train": 2}
+
+
+@pytest.mark.parametrize("name", sorted(shipped_configs()))
+def test_shipped_configurations_are_valid_and_survive_writing(name):
+    training = load_training(name)
+    assert training.summary
+    assert training.small == name.endswith("-small")
+    assert parse_training(yaml.safe_load(training.to_yaml())) == training
+
+
+@pytest.mark.parametrize("name", ["unet-paper", "deeplabv3-paper"])
+def test_the_papers_setting_is_the_papers(name):
+    training = load_training(name)
+    assert training.fit.epochs == 300
+    assert training.optimiser.learning_rate == 1e-4
+    assert training.optimiser.schedule == "constant"
+    assert training.inputs.spacing == (3.0, 1.0, 1.0)
+    assert training.inputs.neighbours == 0
+    assert (training.augmentation, training.loss, training.keep) == (
+        "none",
+        "cross-entropy",
+        "last",
+    )
+    assert training.fit.early_stopping is None
+    assert training.postprocessing == ()
+    assert training.structures == ("left lung", "right lung", "tumour")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 3}, "epochs: Extra inputs"),
+        ({"network": {"architecture": "vnet"}}, "network"),
+        ({"structures": ["liver"]}, "there is no structure 'liver'"),
+        ({"structures": ["tumour", "tumor"]}, "listed twice"),
+        ({"postprocessing": ["magic"]}, "no post-processing 'magic'"),
+        ({"keep": "best", "validation": 0.0}, "need validation cases"),
+        ({"sampling": {"kind": "foreground", "slices_per_epoch": 4, "tumour": 0.9}}, "more than"),
+        ({"inputs": {"size": [100, 96]}}, "inputs.size"),
+        ({"network": {"architecture": "deeplabv3"}, "inputs": {"neighbours": 2}}, "0 or 1"),
+        ({"network": {"architecture": "deeplabv3"}, "batch_size": 1}, "2 or more"),
+        ({"cohort": {"kind": "files", "name": "x"}}, "cohort"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_its_place(tiny_values, changes, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_training({**tiny_values, **changes})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cohort_may_come_from_a_file_of_its_own(tmp_path):
+    cohort, several = tmp_path / "cohort.yaml", tmp_path / "several.yaml"
+    cohort.write_text(yaml.safe_dump(COHORT))
+    assert load_training("unet-small", cohort).cohort.name == "p"
+    several.write_text(yaml.safe_dump({"name": "bench", "cohorts": [COHORT]}))
+    assert load_training("unet-small", several).cohort.name == "p"
+    several.write_text(yaml.safe_dump({"cohorts": [COHORT, COHORT]}))
+    with pytest.raises(ConfigError, match="has 2 cohorts"):
+        load_training("unet-small", several)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"), [("a: [", ConfigError), ("- a", ConfigError), (None, InputFileError)]
+)
+def test_files_that_cannot_be_read(tmp_path, text, error):
+    path = tmp_path / "c.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(error, match=r"c\.yaml"):
+        load_training(path)
