@@ -9,7 +9,17 @@ from typing import TextIO
 import typer
 
 from napari_lungfm._core.exceptions import LungFMError, LungFMWarning
-from napari_lungfm.cli import bench, convert, doctor, evaluate, models, replay, segment, train
+from napari_lungfm.cli import (
+    audit,
+    bench,
+    convert,
+    doctor,
+    evaluate,
+    models,
+    replay,
+    segment,
+    train,
+)
 from napari_lungfm.cli.console import complain, note
 
 #: What typer returns after Ctrl-C, as shells do (128 + SIGINT).
@@ -33,6 +43,7 @@ app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="train")(train.train)
 app.command(name="run")(bench.run)
 app.command(name="report")(bench.report)
+app.command(name="audit")(audit.audit)
 
 
 def _print_version(value: bool) -> None:

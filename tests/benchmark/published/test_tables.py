@@ -1,0 +1,96 @@
+"""Published tables as files."""
+
+from pathlib import Path
+
+import pytest
+
+from napari_lungfm._core.exceptions import DataError, InputFileError
+from napari_lungfm.benchmark.published import read_paper, read_tables
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "tables.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_paper_has_its_three_tables_and_twelve_columns_each() -> None:
+    tables = read_paper()
+    assert {name: len(cells) for (name,), cells in tables.by("table").items()} == {
+        "Table II": 96,
+        "Table III": 60,
+        "Table IV": 60,
+    }
+    cell = next(
+        c
+        for c in tables.cells
+        if (c.table, c.group, c.row, c.column) == ("Table IV", "bounding box", "75 %", "Lungs Dice")
+    )
+    assert (cell.value, cell.mark, cell.error) == (0.9989, "best", pytest.approx(5e-5))
+    assert dict(tables.weights) == {"Lungs": 2.0, "Tumor": 1.0}
+
+
+def test_marks_precision_and_gaps_are_read(tmp_path) -> None:
+    path = written(
+        tmp_path, "row,Left lung IoU,HD95 mm\na,**0.91**,3.2\nb,<u>0.9</u>,\nc,__0.85__,10\n"
+    )
+    cells = {(c.row, c.metric): c for c in read_tables(path).cells}
+    assert [cells[row, "IoU"].mark for row in "abc"] == ["best", "second", "second"]
+    assert cells["a", "IoU"].structure == "Left lung"
+    assert cells["a", "IoU"].error == pytest.approx(0.005)
+    assert cells["b", "IoU"].error == pytest.approx(0.05)
+    assert cells["c", "mm"].error == pytest.approx(0.5)
+    assert ("b", "mm") not in cells
+
+
+def test_per_cent_becomes_fractions(tmp_path) -> None:
+    path = written(tmp_path, "row,Tumor IoU,Tumor DSC\na,86.1,90.2\nb,0.9%,79\n")
+    cells = read_tables(path).cells
+    assert [c.value for c in cells] == pytest.approx([0.861, 0.902, 0.009, 0.79])
+    assert cells[0].error == pytest.approx(0.0005)
+    assert [c.kind for c in cells[:2]] == ["iou", "dice"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "must name the columns"),
+        ("model,Tumor IoU\na,0.5\n", "'row' among them"),
+        ("row,Tumor IoU,Tumor IoU\na,0.5,0.5\n", "each once"),
+        ("row,Tumor\na,0.5\n", "'Tumor' is not '<structure> <metric>'"),
+        ("row,Tumor IoU\na,high\n", "line 2, Tumor IoU: 'high' is not a number"),
+        ("row,Tumor IoU\na,nan\n", "'nan' is not a number"),
+        ("row,Tumor IoU\na,0.5,0.6\n", "line 2 has 3 columns, the first line 2"),
+        ("row,Tumor IoU\na,0.5\na,0.6\n", "a stands there twice"),
+        ("row,Tumor IoU\na,\n", "there are no values"),
+        ('row,Tumor IoU\n"a,0.5\n', "is not CSV"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_one_line(tmp_path, text, words) -> None:
+    with pytest.raises(DataError) as caught:
+        read_tables(written(tmp_path, text))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_missing_or_not_text_is_refused(tmp_path) -> None:
+    with pytest.raises(InputFileError, match="No such file"):
+        read_tables(tmp_path / "no.csv")
+    (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputFileError, match="not UTF-8"):
+        read_tables(tmp_path / "x.csv")
+
+
+def test_weights_must_name_structures_of_the_table(tmp_path) -> None:
+    path = written(tmp_path, "row,Tumor IoU,Lung IoU\na,0.5,0.6\n")
+    assert read_tables(path, {"Lung": 2.0}).weights["Lung"] == 2.0
+    with pytest.raises(DataError, match="no column is of 'Lungs'"):
+        read_tables(path, {"Lungs": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("metric", "larger"), [("IoU", True), ("HD95", False), ("ASSD↓", False), ("error↑", True)]
+)
+def test_which_way_is_better(tmp_path, metric, larger) -> None:
+    (cell,) = read_tables(written(tmp_path, f"row,Tumor {metric}\na,0.5\n")).cells
+    assert cell.larger_is_better is larger
