@@ -25,7 +25,8 @@ class MacCounter(AbstractContextManager["MacCounter"]):
     """
 
     def __init__(self) -> None:
-        self._counter = FlopCounterMode(display=False, custom_mapping=_FUSED_ON_CPU)
+        # torch leaves these calls without types, hence Any.
+        self._counter: Any = FlopCounterMode(display=False, custom_mapping=_FUSED_ON_CPU)
 
     def __enter__(self) -> Self:
         self._counter.__enter__()
@@ -57,7 +58,8 @@ def count_macs(call: Callable[[], ResultT]) -> tuple[int, ResultT]:
 
 def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
     """Return the operations of attention between tensors of these shapes."""
-    return int(sdpa_flop_count(query, key, value))
+    count: Any = sdpa_flop_count
+    return int(count(query, key, value))
 
 
 _FUSED_ON_CPU = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
