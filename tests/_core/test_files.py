@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -6,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from napari_lungfm._core.exceptions import OutputError
-from napari_lungfm._core.files import atomic_path, make_folder, slug, write_json, write_text
+from napari_lungfm._core.exceptions import InputFileError, OutputError
+from napari_lungfm._core.files import (
+    atomic_path,
+    file_sha256,
+    hash_file,
+    make_folder,
+    slug,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -153,3 +162,26 @@ def test_slugs_are_safe_and_distinct():
         assert len(made) <= 60
         assert not set(made) & set("/\\ :*?")
         assert not made.startswith(".")
+
+
+def test_files_are_hashed_in_one_reading(tmp_path):
+    path = tmp_path / "a.bin"
+    content = bytes(range(256)) * 5000
+    path.write_bytes(content)
+    assert file_sha256(path) == hashlib.sha256(content).hexdigest()
+    seen = []
+    found = hash_file(
+        path,
+        {"md5": hashlib.md5(), "sha1": hashlib.sha1()},
+        lambda *part: seen.append(part),
+    )
+    assert found == {
+        "md5": hashlib.md5(content).hexdigest(),
+        "sha1": hashlib.sha1(content).hexdigest(),
+    }
+    assert seen == [(2**20, len(content)), (len(content), len(content))]
+
+
+def test_a_file_that_cannot_be_hashed_is_named(tmp_path):
+    with pytest.raises(InputFileError, match=r"missing\.bin.*check the file"):
+        file_sha256(tmp_path / "missing.bin")

@@ -1,5 +1,6 @@
 """One opening for many sessions: what is shared, and what the books say of it."""
 
+import tempfile
 import time
 
 import numpy as np
@@ -151,7 +152,7 @@ def test_it_speaks_for_its_model_on_its_volume_only():
 def test_closing_leaves_no_files(tmp_path, monkeypatch):
     from napari_lungfm.inference import feature_cache
 
-    monkeypatch.setattr(feature_cache.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(
         feature_cache.BoundedFeatureCache.__init__, "__defaults__", (3000, 2**30)
     )  # next to no memory

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from napari_lungfm._core.exceptions import PromptError
 from napari_lungfm.geometry import Volume, VolumeGeometry
-from napari_lungfm.inference.crops import SliceCrop, whole_mask
 from napari_lungfm.inference.propagation import propagate_object
 from napari_lungfm.inference.trackers import (
     MemoryTracker,
@@ -20,6 +19,7 @@ from napari_lungfm.inference.trackers import (
     as_tracker,
 )
 from napari_lungfm.models import create_model
+from napari_lungfm.models.crops import SliceCrop
 from napari_lungfm.models.prompts import (
     Box,
     Click,
@@ -196,16 +196,3 @@ def test_ends_are_remembered_as_ends() -> None:
         )
     )
     assert sorted(_walked(tracker, state).tracked) == [2, 3]
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (5, 9), (16, 16)])
-@given(data=st.data())
-def test_crops_hold_any_mask(shape: tuple[int, int], data: Any) -> None:
-    bits = data.draw(st.binary(min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]))
-    mask = (np.frombuffer(bits, np.uint8) % 3 == 0).reshape(shape)
-    crop = SliceCrop.of(mask)
-    np.testing.assert_array_equal(whole_mask(crop, shape), mask)
-    assert (crop is None) == (not mask.any())
-    if crop is not None:
-        assert crop.area == mask.sum()
-        assert crop == SliceCrop.of(mask.copy())

@@ -1,4 +1,4 @@
-"""Write files whole or not at all."""
+"""Write files whole or not at all, and tell whether they are still the same."""
 
 import contextlib
 import errno
@@ -7,13 +7,14 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from napari_lungfm._core.exceptions import OutputError
-from napari_lungfm._core.types import PathInput
+from napari_lungfm._core.exceptions import InputFileError, OutputError
+from napari_lungfm._core.types import PathInput, ProgressCallback
 
+_CHUNK = 2**20
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -124,3 +125,54 @@ def slug(text: str) -> str:
         return safe
     mark = hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
     return f"{safe[:50]}-{mark}"
+
+
+def file_sha256(path: PathInput) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits.
+
+    Raises
+    ------
+    InputFileError
+        If the file cannot be read.
+    """
+    return hash_file(path, {"sha256": hashlib.sha256()})["sha256"]
+
+
+def hash_file(
+    path: PathInput, hashes: Mapping[str, Any], progress: ProgressCallback | None = None
+) -> dict[str, str]:
+    """Read a file once through several hashes.
+
+    Parameters
+    ----------
+    path
+        The file.
+    hashes
+        Fresh hash objects, as `hashlib` makes them, by name.
+    progress
+        Called with the bytes that were read and all there are.
+
+    Returns
+    -------
+    dict of str to str
+        Their hexadecimal digits by name.
+
+    Raises
+    ------
+    InputFileError
+        If the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        total, done = path.stat().st_size, 0
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                for each in hashes.values():
+                    each.update(chunk)
+                done += len(chunk)
+                if progress is not None:
+                    progress(done, total)
+    except OSError as error:
+        msg = f"cannot read '{path}': {error.strerror or error}; check the file"
+        raise InputFileError(msg) from error
+    return {name: each.hexdigest() for name, each in hashes.items()}

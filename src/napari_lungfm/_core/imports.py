@@ -18,6 +18,8 @@ EXTRA_OF_MODULE = {
     "lungmask": "auto",
     "nnunetv2": "auto",
     "lightning": "auto",
+    "peft": "auto",
+    "idc_index": "idc",
     "dask": "distributed",
     "distributed": "distributed",
     "napari": "napari",

@@ -6,7 +6,6 @@ can be compared, whatever ran before: `FeatureUse` says what a unit found ready,
 it would have taken alone is its own time plus `FeatureUse.saved_seconds`.
 """
 
-import inspect
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,6 +18,7 @@ from napari_lungfm.models.protocols import (
     PromptableModel,
     SlicePredictor,
     VolumePredictor,
+    takes_cache,
 )
 
 if TYPE_CHECKING:  # torch is loaded only for models that have features
@@ -125,7 +125,7 @@ class SharedModel:
 
     def _open(self) -> Opened:
         # Models with an encoder take the place for its features; others have none.
-        if "cache" not in inspect.signature(self.model.open).parameters:
+        if not takes_cache(self.model):
             return self.model.open(self.volume)
         # torch comes with the models that have features, never with those that have none.
         from napari_lungfm.inference.feature_cache import BoundedFeatureCache  # noqa: PLC0415

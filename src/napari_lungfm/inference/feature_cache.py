@@ -6,7 +6,6 @@ features are rounded to the storage precision before they are used for the first
 
 import os
 import shutil
-import tempfile
 import threading
 import warnings
 from collections import OrderedDict
@@ -20,7 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from napari_lungfm._core.exceptions import LungFMWarning, OutputError, UsageError
-from napari_lungfm._core.files import atomic_path, make_folder, output_error
+from napari_lungfm._core.files import atomic_path, make_folder
+from napari_lungfm._core.scratch import scratch_folder
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.models.foundation.features import FeatureKey, Features, size_of
 
@@ -70,7 +70,8 @@ class BoundedFeatureCache:
         what was free is used.
     folder
         Where files go. They stay, and are found again by a later session on the same volume,
-        model and window. ``None`` takes a temporary folder.
+        model and window. ``None`` takes a temporary folder; what a process that was killed left
+        behind goes when the next one needs such a folder.
     precision
         What features are rounded to. Half precision (the default) changes logits by about 1e-3
         of their size. Values beyond its range (65,504) keep the whole slice in float32.
@@ -253,10 +254,7 @@ class BoundedFeatureCache:
         self._disk_bytes += self._files[name]
 
     def _temporary_folder(self) -> Path:
-        try:
-            folder = Path(tempfile.mkdtemp(prefix="lungfm-features-"))
-        except OSError as error:
-            raise output_error(tempfile.gettempdir(), error) from error
+        folder = scratch_folder("lungfm-features-")
         # Others need room there too, and on some systems it is memory.
         self._disk_budget = min(self._disk_budget, shutil.disk_usage(folder).free // 2)
         return folder

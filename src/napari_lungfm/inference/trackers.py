@@ -20,8 +20,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from napari_lungfm.geometry import VolumeGeometry
-from napari_lungfm.inference.crops import SliceCrop, whole_mask
 from napari_lungfm.inference.propagation import SliceWalk, announce, edited, hand_edit
+from napari_lungfm.models.crops import SliceCrop, whole_mask
 from napari_lungfm.models.prompts import Prompt, is_conditioning, says_absent
 from napari_lungfm.models.protocols import (
     ObjectTracker,

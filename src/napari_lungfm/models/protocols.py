@@ -14,6 +14,7 @@ can do one of two things, and `inference` drives both alike:
 Volumes are handed over with axial slices along the first axis, in HU, unscaled.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
@@ -182,3 +183,11 @@ class PromptableModel(Protocol):
     def open(self, volume: Volume) -> SlicePredictor | VolumePredictor:
         """Get ready for one volume (HU, axial slices along the first axis)."""
         ...
+
+
+def takes_cache(model: PromptableModel) -> bool:
+    """Tell whether a model can be given a cache for what its encoder makes of slices.
+
+    Such a model has ``open(volume, *, cache=None)``; one without an encoder has no use for it.
+    """
+    return "cache" in inspect.signature(model.open).parameters

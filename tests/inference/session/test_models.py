@@ -7,8 +7,8 @@ import pytest
 
 from napari_lungfm.geometry import Volume, VolumeGeometry
 from napari_lungfm.inference import AnnotationSession, segment_object
-from napari_lungfm.inference.crops import SliceCrop
 from napari_lungfm.models import create_model
+from napari_lungfm.models.crops import SliceCrop
 from napari_lungfm.models.prompts import Box, Click, Stop
 
 SHAPE = (16, 48, 48)

@@ -31,6 +31,27 @@ def test_objects_have_a_label_and_a_name(opened: Any) -> None:
     assert session.label_map().labels == {3: "tumour", 1: "lower node"}
 
 
+def test_a_colour_is_kept_by_locked_and_emptied_objects_and_undone(
+    opened: Any, volume: Volume, tmp_path: Any
+) -> None:
+    session = opened()
+    outcome = session.add_prompt(3, BOX)
+    session.lock(3)
+    session.colour_object(3, "#56B4E9")
+    assert session.get(3).colour == "#56b4e9"
+    session.save(tmp_path / "a.session")
+    again = AnnotationSession.load(tmp_path / "a.session", volume, session.model)
+    assert again.get(3).colour == "#56b4e9"
+    session.unlock(3)
+    session.remove_prompt(3, outcome.prompt_ids[0])
+    assert session.get(3).colour == "#56b4e9"
+    for _ in range(3):
+        session.undo()
+    assert session.get(3).colour is None
+    with pytest.raises(UsageError, match="#rrggbb"):
+        session.colour_object(3, "red")
+
+
 @pytest.mark.parametrize(
     ("act", "message"),
     [

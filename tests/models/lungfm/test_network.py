@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,10 +11,10 @@ from napari_lungfm.models.lungfm.network import NetworkConfig, PromptNetwork
 SMALL = NetworkConfig(CHANNELS, widths=(8, 16, 16, 24), blocks=(1, 1, 1, 1), detail=8)
 
 
-@pytest.fixture
-def network() -> PromptNetwork:
+@pytest.fixture(params=[False, True], ids=["deepest", "mask"])
+def network(request: pytest.FixtureRequest) -> PromptNetwork:
     torch.manual_seed(0)
-    return PromptNetwork(SMALL).eval()
+    return PromptNetwork(replace(SMALL, answers_see_mask=request.param)).eval()
 
 
 def test_answers_have_the_side_of_the_looks(network: PromptNetwork) -> None:

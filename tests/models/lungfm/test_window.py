@@ -26,6 +26,18 @@ def test_a_cut_has_the_voxels_of_the_slice_and_air_beyond(y: float, x: float, si
     np.testing.assert_array_equal(window.cut(plane, -5.0)[0].numpy(), expected)
 
 
+@given(st.integers(-150, 90), st.integers(-150, 90), st.sampled_from([LEAST_SIDE, 64, 97, 128]))
+def test_what_a_window_has_of_a_slice_is_all_it_needs(y0: int, x0: int, side: int) -> None:
+    plane = torch.arange(40.0 * 50).reshape(1, 40, 50).sin() * 1000
+    window = Window(y0, x0, side)
+    rows, columns = window.within((40, 50))
+    part = plane[:, rows, columns].clone()
+    assert part.shape[1] <= side
+    assert part.shape[2] <= side
+    seen = window.seen_from(rows.start, columns.start)
+    assert torch.equal(seen.look(part, -5.0), window.look(plane, -5.0))
+
+
 def test_a_window_is_centred_and_never_too_small() -> None:
     window = Window.around(30.0, 40.0, 50.0)
     assert (window.y0, window.x0, window.side) == (5, 15, 50)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,11 +7,13 @@ import torch
 from napari_lungfm._core.seeding import generator
 from napari_lungfm.models.lungfm.window import LOOK_SIDE
 from napari_lungfm.training.promptable.episodes import (
+    Episode,
     EpisodeSource,
     augmented,
     draw_episode,
     inexact,
 )
+from napari_lungfm.training.promptable.walks import next_prior
 from napari_lungfm.training.synthetic import Clip, ClipBank, fill_bank
 from napari_lungfm.training.synthetic.clips import SIDE
 
@@ -57,6 +61,68 @@ def test_walks_begin_at_the_anchor_or_anywhere_and_pass_the_ends() -> None:
     assert 0.05 < np.mean(absent) < 0.6
     assert {e.kind for e in episodes} == {"beside", "between"}
     assert all(e.kind == "beside" for e in episodes if e.start is None)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[Episode]:
+    return [draw_episode(ball_clip(), generator("d", n), 4) for n in range(100)]
+
+
+def test_some_walks_begin_beyond_the_object_with_a_mask_expected_there(drawn) -> None:
+    begun = [e for e in drawn if e.start is not None]
+    beyond = [e for e in begun if e.start_plane.max() < -380]
+    assert 0.04 < len(beyond) / len(drawn) < 0.3
+    for episode in beyond:
+        assert episode.start.any()
+        assert episode.kind == "beside"
+        assert not (episode.walk_truth > 0.5).any()
+        assert not (episode.walk_planes[:, 1] > -380).any()
+    # The others begin on a slice that shows the object, and most of what is known is right.
+    for episode in (e for e in begun if e.start_plane.max() >= -380):
+        seen = (episode.start_plane > -380).float()
+        assert float((seen * episode.start).sum()) > 0.5 * float(seen.sum())
+
+
+def test_some_prompts_lie_near_an_end_with_the_walk_on_its_way_out(drawn) -> None:
+    out = [e for e in drawn if e.start is None and not (e.walk_truth[-1] > 0.5).any()]
+    assert 0.12 < len(out) / len(drawn) < 0.4
+    first_empty = {int(((e.walk_truth > 0.5).sum(dim=(1, 2)) == 0).float().argmax()) for e in out}
+    assert {0, 1, 2, 3} <= first_empty
+    assert all((e.truth > 0.5).any() for e in out)
+
+
+def walked(*, there: bool, kind: str, begun: bool = True) -> Episode:
+    """An episode whose walk has the object on both of its slices, or on none."""
+    episode = draw_episode(ball_clip(), generator("n"), 2)
+    truth = torch.zeros(2, LOOK_SIDE, LOOK_SIDE)
+    if there:
+        truth[:, 40:90, 40:90] = 1.0
+    start = torch.ones(LOOK_SIDE, LOOK_SIDE) if begun else None
+    return replace(episode, walk_truth=truth, kind=kind, start=start)
+
+
+def test_a_walk_that_went_on_too_far_goes_on_being_shown_until_it_finds_nothing() -> None:
+    found = torch.zeros(LOOK_SIDE, LOOK_SIDE)
+    found[60:70, 60:70] = 1.0
+    rng = np.random.default_rng(0)
+    for begun in (True, False):
+        gone = walked(there=False, kind="beside", begun=begun)
+        assert torch.equal(next_prior(gone, 0, found, rng), found)
+        assert not next_prior(gone, 0, torch.zeros_like(found), rng).any()
+    # Between finished slices nothing is carried on: what is expected comes from both sides.
+    assert not next_prior(walked(there=False, kind="between"), 0, found, rng).any()
+
+
+def test_a_walk_that_lost_the_object_goes_on_from_the_truth() -> None:
+    episode = walked(there=True, kind="beside")
+    truth, rng = episode.walk_truth[0], np.random.default_rng(0)
+    found = torch.zeros(LOOK_SIDE, LOOK_SIDE)
+    again = next_prior(episode, 0, found, rng)
+    assert float(2 * (again * truth).sum() / (again.sum() + truth.sum())) > 0.6
+    found[50:60, 50:60] = 1.0
+    assert torch.equal(next_prior(episode, 0, found, rng), found)
+    expected = next_prior(walked(there=True, kind="between"), 0, found, rng)
+    assert float(2 * (expected * truth).sum() / (expected.sum() + truth.sum())) > 0.6
 
 
 def test_a_number_names_an_episode_and_every_clip_comes_up_once_in_a_turn(bank) -> None:

@@ -1,13 +1,12 @@
 """How much of what encoders make of slices a session keeps, and where."""
 
-import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.geometry import Volume
-from napari_lungfm.models.protocols import PromptableModel
+from napari_lungfm.models.protocols import PromptableModel, takes_cache
 
 if TYPE_CHECKING:  # torch comes with the models that have features, never with those without
     from napari_lungfm.inference.feature_cache import BoundedFeatureCache
@@ -67,7 +66,7 @@ def open_volume(
     tuple of (predictor, BoundedFeatureCache or None)
         What the model opened the volume with, and the cache, to be closed by the caller.
     """
-    if budget is None or "cache" not in inspect.signature(model.open).parameters:
+    if budget is None or not takes_cache(model):
         return model.open(volume), None
     from napari_lungfm.inference.feature_cache import BoundedFeatureCache  # noqa: PLC0415
 

@@ -1,6 +1,7 @@
 """The actions of a session, as values and as lines of the event log."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -18,6 +19,7 @@ from napari_lungfm.models.prompts import (
 
 #: ``"up"`` goes to higher slice numbers, ``"down"`` to lower ones.
 Direction: TypeAlias = Literal["both", "up", "down"]
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,14 @@ class RenameObject:
 
     label: int
     name: str
+
+
+@dataclass(frozen=True)
+class ColourObject:
+    """An object gets a colour to be shown in, ``#rrggbb``."""
+
+    label: int
+    colour: str
 
 
 @dataclass(frozen=True)
@@ -122,6 +132,7 @@ class Redo:
 Change: TypeAlias = (
     AddObject
     | RenameObject
+    | ColourObject
     | LockObject
     | DeleteObject
     | AddPrompts
@@ -137,6 +148,7 @@ Event: TypeAlias = Change | Undo | Redo
 _ACTIONS: Mapping[type[Event], str] = {
     AddObject: "add-object",
     RenameObject: "rename",
+    ColourObject: "colour",
     DeleteObject: "delete-object",
     ClearStale: "clear-stale",
     AddPrompts: "prompt",
@@ -156,6 +168,8 @@ def event_to_dict(event: Event) -> dict[str, Any]:
     match event:
         case AddObject() | RenameObject():
             facts["name"] = event.name
+        case ColourObject():
+            facts["colour"] = event.colour
         case AddPrompts():
             facts["prompts"] = [{"id": number, **to_dict(p)} for number, p in event.prompts]
         case RemovePrompt():
@@ -204,7 +218,7 @@ def plain(event: ChangeT) -> ChangeT:
     ------
     UsageError
         If a number is not whole or not finite, a name cannot be written, or there is no such
-        direction.
+        direction or colour.
     PromptError
         If a prompt is none; see `plain_prompt`.
     """
@@ -216,6 +230,8 @@ def _plain(event: Change) -> Change:  # noqa: PLR0911
     match event:
         case AddObject() | RenameObject():
             return replace(event, label=label, name=_plain_name(event.name))
+        case ColourObject():
+            return ColourObject(label, _plain_colour(event.colour))
         case LockObject():
             return LockObject(label, bool(event.locked))
         case AddPrompts():
@@ -265,6 +281,13 @@ def _plain_name(name: str) -> str:
     raise UsageError(msg)
 
 
+def _plain_colour(colour: str) -> str:
+    if isinstance(colour, str) and _COLOUR.fullmatch(colour):
+        return colour.lower()
+    msg = f"a colour is written as #rrggbb, such as #e69f00, not {colour!r}"
+    raise UsageError(msg)
+
+
 def _prompt_id(number: int) -> int:
     return whole_number(number, "the number of a prompt", UsageError)
 
@@ -281,6 +304,8 @@ def _read(action: Any, label: Any, values: Mapping[str, Any]) -> Change | None: 
             return AddObject(label, values["name"])
         case "rename":
             return RenameObject(label, values["name"])
+        case "colour":
+            return ColourObject(label, values["colour"])
         case "lock" | "unlock":
             return LockObject(label, action == "lock")
         case "delete-object":

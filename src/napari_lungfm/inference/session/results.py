@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_lungfm._core.types import Region, SliceMask
-from napari_lungfm.inference.crops import SliceCrop, whole_mask
 from napari_lungfm.inference.session.state import (
     SessionState,
     changed_in_slice,
     changed_region,
 )
 from napari_lungfm.inference.session.transitions import Findings
+from napari_lungfm.models.crops import SliceCrop, whole_mask
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,6 @@ from typing import Any
 
 from napari_lungfm._core.exceptions import PromptError
 from napari_lungfm.geometry import VolumeGeometry
-from napari_lungfm.inference.crops import SliceCrop
 from napari_lungfm.inference.session.errors import InterruptedActionError
 from napari_lungfm.inference.session.events import Propagate
 from napari_lungfm.inference.session.history import (
@@ -19,6 +18,7 @@ from napari_lungfm.inference.session.history import (
     walk_ranges,
 )
 from napari_lungfm.inference.session.kept import KeptStates
+from napari_lungfm.models.crops import SliceCrop
 from napari_lungfm.models.prompts import by_slice, in_order
 from napari_lungfm.models.protocols import ObjectTracker
 

@@ -16,11 +16,11 @@ import numpy as np
 
 from napari_lungfm._core.files import atomic_path
 from napari_lungfm._core.types import PathInput
-from napari_lungfm.inference.crops import SliceCrop
 from napari_lungfm.inference.session.errors import SessionFileError, SessionMismatchError
 from napari_lungfm.inference.session.log import SCHEMA_VERSION
 from napari_lungfm.inference.session.timeline import Record
 from napari_lungfm.inference.session.transitions import Findings
+from napari_lungfm.models.crops import SliceCrop
 
 _LOG, _MASKS, _MANIFEST = "log.jsonl", "masks.npz", "manifest.json"
 #: Every member has this date, so that equal sessions are equal files.

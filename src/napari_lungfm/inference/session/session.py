@@ -15,6 +15,7 @@ from napari_lungfm.inference.session.events import (
     AddObject,
     AddPrompts,
     ClearStale,
+    ColourObject,
     DeleteObject,
     Direction,
     LockObject,
@@ -168,6 +169,10 @@ class AnnotationSession(SessionView):
     def rename_object(self, label: int, name: str) -> None:
         """Give an object another name."""
         self._engine.do(RenameObject(label, name))
+
+    def colour_object(self, label: int, colour: str) -> None:
+        """Choose the colour that an object is shown in, ``#rrggbb``; a locked one's as well."""
+        self._engine.do(ColourObject(label, colour))
 
     def lock(self, label: int) -> Region | None:
         """Finish an object: nothing changes it, and no other object takes its voxels.

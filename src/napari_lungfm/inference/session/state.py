@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_lungfm._core.types import Index3, MaskArray, Region
-from napari_lungfm.inference.crops import SliceCrop
 from napari_lungfm.inference.session.history import Prompts, Step
+from napari_lungfm.models.crops import SliceCrop
 from napari_lungfm.models.prompts import Stop, prompted_slices
 
 
@@ -22,6 +22,8 @@ class AnnotatedObject:
         Its value in the label map, 1 to 255; what it is known by.
     name
         Its name.
+    colour
+        What it is shown in, ``#rrggbb``; ``None`` where nobody has chosen one.
     locked
         When it was finished, as a running number; ``None`` while it is open.
     prompts
@@ -38,6 +40,7 @@ class AnnotatedObject:
 
     label: int
     name: str
+    colour: str | None = None
     locked: int | None = None
     prompts: Prompts = field(default_factory=dict)
     masks: Mapping[int, SliceCrop] = field(default_factory=dict)

@@ -10,13 +10,13 @@ from typing import TypeAlias
 
 from napari_lungfm._core.exceptions import PromptError, UsageError
 from napari_lungfm.geometry import VolumeGeometry
-from napari_lungfm.inference.crops import SliceCrop
 from napari_lungfm.inference.session.errors import SessionError
 from napari_lungfm.inference.session.events import (
     AddObject,
     AddPrompts,
     Change,
     ClearStale,
+    ColourObject,
     DeleteObject,
     LockObject,
     Propagate,
@@ -36,6 +36,7 @@ from napari_lungfm.inference.session.history import (
     without_prompt,
 )
 from napari_lungfm.inference.session.state import AnnotatedObject, SessionState
+from napari_lungfm.models.crops import SliceCrop
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt, Prompt, check_prompts
 
 #: What the model said, slice after slice; ``None`` where nothing is.
@@ -62,7 +63,7 @@ def check(state: SessionState, event: Change, geometry: VolumeGeometry) -> None:
             msg = f"object {obj.label} ('{obj.name}') is already {_status(obj)}"
             raise SessionError(msg)
         return
-    if obj.locked is not None:
+    if obj.locked is not None and not isinstance(event, ColourObject):  # how it looks is free
         msg = f"object {obj.label} ('{obj.name}') is locked; unlock it first"
         raise SessionError(msg)
     match event:
@@ -247,6 +248,8 @@ def after(
             new_locks = int(event.locked)
         case RenameObject():
             obj = replace(obj, name=event.name)
+        case ColourObject():
+            obj = replace(obj, colour=event.colour)
         case ClearStale():
             obj = without_stale(obj)
         case Propagate():
@@ -279,7 +282,9 @@ def prompted(
     """Return an object after an action on its prompts."""
     prompts, history = prompts_after(obj, event), history_after(obj, event)
     if not has_place(prompts):
-        return AnnotatedObject(obj.label, obj.name, prompts=prompts, history=history)
+        return AnnotatedObject(
+            obj.label, obj.name, colour=obj.colour, prompts=prompts, history=history
+        )
     before = obj.slices_with_prompts
     obj = replace(obj, prompts=prompts, history=history)
     now = obj.slices_with_prompts

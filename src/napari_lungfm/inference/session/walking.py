@@ -3,7 +3,6 @@
 from collections.abc import Generator
 from dataclasses import replace
 
-from napari_lungfm.inference.crops import SliceCrop
 from napari_lungfm.inference.session.engine import SessionEngine
 from napari_lungfm.inference.session.events import Propagate
 from napari_lungfm.inference.session.history import start_of_walk
@@ -11,6 +10,7 @@ from napari_lungfm.inference.session.results import SliceUpdate
 from napari_lungfm.inference.session.runner import Tracked
 from napari_lungfm.inference.session.state import SessionState, changed_in_slice
 from napari_lungfm.inference.session.transitions import object_of, with_slice
+from napari_lungfm.models.crops import SliceCrop
 
 
 class LiveWalk:

@@ -1,7 +1,7 @@
 """What the network is shown at once: slices, prompts and what is known already, as channels."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
@@ -57,7 +57,7 @@ class Look:
     prior: Tensor | None = None
     prior_kind: PriorKind | None = None
     box: Tensor | None = None
-    clicks: Tensor | None = field(default=None)
+    clicks: Tensor | None = None
 
     def channels(self) -> Tensor:
         """Return the input of the network, float32 ``(CHANNELS, s, s)``."""

@@ -1,6 +1,5 @@
 """LungFM-S as a promptable model, and its weights."""
 
-import hashlib
 import json
 from dataclasses import asdict
 from functools import cached_property
@@ -12,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from napari_lungfm._core.exceptions import InputFileError
-from napari_lungfm._core.files import atomic_path
+from napari_lungfm._core.files import atomic_path, file_sha256
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.geometry import Volume
 from napari_lungfm.models.foundation.runtime import Precision, Runtime
@@ -66,7 +65,7 @@ class LungFMModel:
     @cached_property
     def weight_hash(self) -> str:
         """SHA-256 of the file of weights."""
-        return hashlib.sha256(self._path.read_bytes()).hexdigest()
+        return file_sha256(self._path)
 
     @property
     def network(self) -> PromptNetwork:
@@ -155,6 +154,7 @@ def _filled(facts: dict[str, str], tensors: dict[str, torch.Tensor]) -> PromptNe
         widths=tuple(int(n) for n in sizes["widths"]),
         blocks=tuple(int(n) for n in sizes["blocks"]),
         detail=int(sizes["detail"]),
+        answers_see_mask=bool(sizes.get("answers_see_mask", False)),
     )
     if config.inputs != CHANNELS:
         msg = f"{config.inputs} input channels, not {CHANNELS}"

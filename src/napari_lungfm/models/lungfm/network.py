@@ -25,12 +25,16 @@ class NetworkConfig:
         Residual blocks at every stride, on the way down and on the way up.
     detail
         Channels of the last layers, at full resolution.
+    answers_see_mask
+        The global answers are read from the finest level and the mask too, and not from the
+        deepest level alone.
     """
 
     inputs: int
     widths: tuple[int, ...] = (48, 96, 160, 224)
     blocks: tuple[int, ...] = (1, 1, 2, 2)
     detail: int = 16
+    answers_see_mask: bool = False
 
 
 class PromptNetwork(nn.Module):
@@ -57,13 +61,14 @@ class PromptNetwork(nn.Module):
         self.up = nn.ModuleList(
             _stage(width, count) for width, count in zip(widths[:-1], blocks[:-1], strict=True)
         )
-        self.answers = nn.Sequential(nn.Linear(widths[-1] * 2, 64), nn.SiLU(), nn.Linear(64, 2))
         self.spread = nn.Conv2d(widths[0], 4 * config.detail, 1)
         self.refine = nn.Sequential(
             nn.Conv2d(config.detail + config.inputs, config.detail, 3, padding=1),
             nn.SiLU(),
             nn.Conv2d(config.detail, 1, 3, padding=1),
         )
+        told = 2 * widths[-1] + (2 * widths[0] + 1 if config.answers_see_mask else 0)
+        self.answers = nn.Sequential(nn.Linear(told, 64), nn.SiLU(), nn.Linear(64, 2))
 
     def forward(self, looks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Segment.
@@ -86,18 +91,34 @@ class PromptNetwork(nn.Module):
             if level < len(self.shrink):
                 kept.append(x)
                 x = self.shrink[level](x)
-        pooled = torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
-        answers = self.answers(pooled)
+        deepest = x
         for level in reversed(range(len(self.up))):
             x = functional.interpolate(self.grow[level](x), scale_factor=2.0, mode="nearest")
             x = self.up[level](x + kept[level])
         fine = functional.pixel_shuffle(self.spread(x), 2)
+        fine = fine.contiguous(memory_format=torch.channels_last)
         logits = self.refine(torch.cat([fine, looks], dim=1))
-        return logits[:, 0], answers[:, 0], answers[:, 1].sigmoid()
+        told = [deepest.mean(dim=(2, 3)), deepest.amax(dim=(2, 3))]
+        if self.config.answers_see_mask:
+            told += _around_mask(x, logits)
+        presence, quality = self.answers(torch.cat(told, dim=1)).unbind(dim=1)
+        return logits[:, 0], presence, quality.sigmoid()
+
+
+def _around_mask(finest: Tensor, logits: Tensor) -> list[Tensor]:
+    """Return what the finest level sees, anywhere and where the mask is, and the mask's share.
+
+    The mask itself learns nothing from what is read from it.
+    """
+    finest = functional.avg_pool2d(finest, 4).float()
+    mask = functional.avg_pool2d(logits.detach().float().sigmoid(), 8)
+    share = mask.mean(dim=(2, 3))
+    inside = (finest * mask).mean(dim=(2, 3)) / (share + 1e-3)
+    return [finest.mean(dim=(2, 3)), inside, share.sqrt()]
 
 
 class _Block(nn.Module):
-    """Residual block: normalise, convolve, normalise, convolve, add."""
+    """Residual block: normalise, convolve, activate, convolve, add."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

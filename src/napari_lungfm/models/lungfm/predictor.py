@@ -9,6 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from napari_lungfm._core.types import FloatArray, SliceMask, VoxelArray
+from napari_lungfm.models.crops import SliceCrop
 from napari_lungfm.models.foundation.runtime import Runtime
 from napari_lungfm.models.lungfm.look import AIR_HU, Look, PriorKind, neighbour_steps
 from napari_lungfm.models.lungfm.network import PromptNetwork
@@ -30,33 +31,16 @@ _NOTHING = -20.0
 
 @dataclass(frozen=True, eq=False)
 class Anchor:
-    """What is remembered of a prompted slice: where the object was, cut to its box."""
+    """What is remembered of a prompted slice: where the object was."""
 
     z: int
-    y0: int
-    x0: int
-    mask: SliceMask
+    crop: SliceCrop
 
     @classmethod
     def of(cls, z: int, mask: SliceMask) -> "Anchor | None":
         """Remember a mask ``(y, x)``; ``None`` if it is empty."""
-        if not mask.any():
-            return None
-        box = Box.around(mask, z)
-        return cls(z, box.y0, box.x0, mask[box.y0 : box.y1, box.x0 : box.x1].copy())
-
-    @property
-    def box(self) -> Box:
-        """The box of the object."""
-        height, width = self.mask.shape
-        return Box(self.z, self.y0, self.x0, self.y0 + height, self.x0 + width)
-
-    def whole(self, shape: tuple[int, int]) -> SliceMask:
-        """Return the mask on the whole slice."""
-        mask = np.zeros(shape, dtype=bool)
-        box = self.box
-        mask[box.y0 : box.y1, box.x0 : box.x1] = self.mask
-        return mask
+        crop = SliceCrop.of(mask)
+        return None if crop is None else cls(z, crop)
 
 
 class LungFMPredictor:
@@ -160,8 +144,7 @@ class LungFMPredictor:
         seen = Box.around(prior.mask, z)
         least = 0.0
         if anchor is not None:
-            box = anchor.box
-            least = LEAST_FRACTION * max(box.y1 - box.y0, box.x1 - box.x0)
+            least = LEAST_FRACTION * max(anchor.crop.shape)
         window = self._window(_hull([seen, *boxes], clicks, z), least)
         toward = 1 if z >= prior.z else -1
         look = self._look(z, window, boxes, clicks, toward)
@@ -189,7 +172,7 @@ class LungFMPredictor:
         toward: int = 1,
     ) -> Look:
         beside = toward * neighbour_steps(self._step_mm)
-        planes = window.look(self._planes([z - beside, z, z + beside]), AIR_HU)
+        planes = self._planes([z - beside, z, z + beside], window)
         side_mm = window.side * self._pixel_mm
         box = None
         for one in boxes:
@@ -218,23 +201,26 @@ class LungFMPredictor:
         anchor: Anchor | None,
         z: int,
     ) -> Look:
-        prior = window.look(self._tensor(mask), 0.0)[0]
+        prior = self._seen([mask], window, 0.0)[0]
         look = replace(look, prior=prior, prior_kind=kind)
         if anchor is None or anchor.z == z:
             return look
-        plane = window.look(self._planes([anchor.z]), AIR_HU)
-        known = window.look(self._tensor(anchor.whole(self._shape)), 0.0)
+        plane = self._planes([anchor.z], window)
+        known = self._seen([anchor.crop.mask(self._shape)], window, 0.0)
         distance = abs(z - anchor.z) * self._step_mm / look.side_mm
         return replace(look, anchor=torch.cat([plane, known]), anchor_distance=distance)
 
-    def _planes(self, slices: Sequence[int]) -> Tensor:
+    def _planes(self, slices: Sequence[int], window: Window) -> Tensor:
+        """Return slices of the volume as the network sees them; its ends repeat."""
         last = self._array.shape[0] - 1
-        inside = [min(max(z, 0), last) for z in slices]
-        planes = np.stack([self._array[z] for z in inside]).astype(np.float32)
-        return torch.from_numpy(planes)
+        return self._seen([self._array[min(max(z, 0), last)] for z in slices], window, AIR_HU)
 
-    def _tensor(self, mask: SliceMask) -> Tensor:
-        return torch.from_numpy(mask[None].astype(np.float32))
+    def _seen(self, planes: Sequence[VoxelArray], window: Window, outside: float) -> Tensor:
+        """Return slices ``(y, x)`` as the network sees them; only the window is converted."""
+        rows, columns = window.within(self._shape)
+        part = np.stack([plane[rows, columns] for plane in planes]).astype(np.float32)
+        seen = window.seen_from(rows.start, columns.start)
+        return seen.look(torch.from_numpy(part), outside)
 
     def _ask(self, looks: Sequence[Look]) -> tuple[Tensor, Tensor, Tensor]:
         channels = torch.stack([look.channels() for look in looks])

@@ -57,6 +57,18 @@ class Window:
             return planes.new_full((planes.shape[0], self.side, self.side), outside)
         return functional.pad(inner, (left, right, top, bottom), value=outside)
 
+    def within(self, shape: tuple[int, int]) -> tuple[slice, slice]:
+        """Return the rows and columns of the window that a slice ``(y, x)`` has; maybe none."""
+        (y0, y1), (x0, x1) = (
+            (min(max(first, 0), end), min(max(first + self.side, 0), end))
+            for first, end in zip((self.y0, self.x0), shape, strict=True)
+        )
+        return slice(y0, y1), slice(x0, x1)
+
+    def seen_from(self, y: int, x: int) -> "Window":
+        """Return the same window in slices that begin at row ``y`` and column ``x``."""
+        return Window(self.y0 - y, self.x0 - x, self.side)
+
     def look(self, planes: Tensor, outside: float) -> Tensor:
         """Return slices ``(n, y, x)`` as the network sees them, float32 ``(n, s, s)``."""
         return resized(self.cut(planes, outside).float(), LOOK_SIDE)

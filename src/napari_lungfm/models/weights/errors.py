@@ -1,6 +1,14 @@
 """What can go wrong with weights."""
 
+from napari_lungfm._core.download import DownloadCancelledError, DownloadError
 from napari_lungfm._core.exceptions import LungFMError
+
+__all__ = [
+    "DownloadCancelledError",
+    "DownloadError",
+    "WeightsError",
+    "WeightsNotFoundError",
+]
 
 
 class WeightsError(LungFMError, ValueError):
@@ -9,11 +17,3 @@ class WeightsError(LungFMError, ValueError):
 
 class WeightsNotFoundError(LungFMError, FileNotFoundError):
     """Weights are not in the store; the message says how to get them."""
-
-
-class DownloadError(LungFMError, OSError):
-    """A download failed; what is there already is kept where it can be used."""
-
-
-class DownloadCancelledError(DownloadError):
-    """A download was cancelled; the next one goes on from where it stopped."""

@@ -4,6 +4,14 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from napari_lungfm._core.download import (
+    Cancelled,
+    DownloadCancelledError,
+    DownloadError,
+    Transfer,
+    discard,
+    download,
+)
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.files import output_error
 from napari_lungfm._core.types import ProgressCallback
@@ -14,17 +22,14 @@ from napari_lungfm.models.catalogue import (
     resolve,
 )
 from napari_lungfm.models.weights.admission import admit
-from napari_lungfm.models.weights.download import Cancelled, Transfer, discard, download
-from napari_lungfm.models.weights.errors import (
-    DownloadCancelledError,
-    DownloadError,
-    WeightsError,
-    WeightsNotFoundError,
-)
+from napari_lungfm.models.weights.errors import WeightsError, WeightsNotFoundError
 from napari_lungfm.models.weights.files import computable_algorithms, file_digests
 from napari_lungfm.models.weights.reference import reference_shapes
 from napari_lungfm.models.weights.store import Manifest, StoredWeights, WeightStore
 from napari_lungfm.models.weights.verify import check_digests, examine, verify
+
+#: Files of weights are tens of megabytes at least; what is smaller is an error message.
+SMALLEST = 2**20
 
 
 def licence_text(card: CheckpointCard) -> str:
@@ -110,6 +115,7 @@ def fetch(
     transfer = Transfer(
         part=part,
         size=published.size,
+        smallest=SMALLEST,
         trust_part=_can_be_checked(published),
         progress=progress,
         cancelled=cancelled,

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_lungfm._core.download import looks_like_web_page
 from napari_lungfm._core.exceptions import InputFileError
-from napari_lungfm._core.files import atomic_path
+from napari_lungfm._core.files import atomic_path, hash_file
 from napari_lungfm._core.imports import is_available, require
 from napari_lungfm._core.types import PathInput, ProgressCallback
 from napari_lungfm.models.weights.errors import WeightsError
@@ -27,9 +28,7 @@ OUR_ENTRY = "napari_lungfm"
 #: Version of what stands under that entry.
 OUR_SCHEMA_VERSION = 1
 _PURPOSE = "reading weights"
-_CHUNK = 2**20
 _ZIP_START = b"PK\x03\x04"
-_WEB_PAGE = re.compile(rb"\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
 #: As torch names what it refuses: "Unsupported global: GLOBAL a.b", "unsupported class a.b".
 _GLOBAL = re.compile(r"(?:GLOBAL|[Uu]nsupported (?:global|class):?) (?!GLOBAL )([\w.]+)")
 #: What torch and zipfile raise on damaged files; found by changing bytes at random.
@@ -64,11 +63,6 @@ class RawFile:
 
     content: Any
     ours: Mapping[str, Any] | None
-
-
-def looks_like_web_page(head: bytes) -> bool:
-    """Tell whether bytes are the start of an HTML page, as servers send for a wrong address."""
-    return bool(_WEB_PAGE.match(head))
 
 
 def read_file(path: PathInput, *, known_whole: bool = False) -> RawFile:
@@ -250,26 +244,13 @@ def file_digests(path: PathInput, progress: ProgressCallback | None = None) -> d
     InputFileError
         If the file cannot be read.
     """
-    path = Path(path)
     hashes: dict[str, Any] = {
         "md5": hashlib.md5(usedforsecurity=False),
         "sha256": hashlib.sha256(),
     }
     if "xxh128" in computable_algorithms():
         hashes["xxh128"] = importlib.import_module("xxhash").xxh3_128()
-    try:
-        total, done = path.stat().st_size, 0
-        with path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                for digest in hashes.values():
-                    digest.update(chunk)
-                done += len(chunk)
-                if progress is not None:
-                    progress(done, total)
-    except OSError as error:
-        msg = f"cannot read '{path}': {error.strerror or error}; check the file"
-        raise InputFileError(msg) from error
-    return {name: digest.hexdigest() for name, digest in hashes.items()}
+    return hash_file(path, hashes, progress)
 
 
 def _first_line(error: BaseException) -> str:

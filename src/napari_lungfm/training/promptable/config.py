@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from napari_lungfm._core.config import parse_model
 from napari_lungfm._core.exceptions import ConfigError
 from napari_lungfm.models.lungfm.look import CHANNELS
 from napari_lungfm.models.lungfm.network import NetworkConfig
@@ -25,10 +26,11 @@ class NetworkSizes(BaseModel):
     widths: tuple[int, ...] = (48, 96, 160, 224)
     blocks: tuple[int, ...] = (1, 1, 2, 2)
     detail: int = 16
+    answers_see_mask: bool = False
 
     def config(self) -> NetworkConfig:
         """Return the sizes as the network takes them."""
-        return NetworkConfig(CHANNELS, self.widths, self.blocks, self.detail)
+        return NetworkConfig(CHANNELS, **self.model_dump())
 
 
 class PromptTrainingConfig(BaseModel):
@@ -128,12 +130,7 @@ class PromptTrainingConfig(BaseModel):
         """
         try:
             values: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-            return cls.model_validate(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            msg = f"{path}: {where}: {first['msg']}"
-            raise ConfigError(msg) from error
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             msg = f"{path}: cannot be read as a training configuration ({error})"
             raise ConfigError(" ".join(msg.split())) from error
+        return parse_model(cls, values, str(path))

@@ -3,7 +3,8 @@
 An episode is one prompted slice (the *anchor*) and a few slices of a walk away from it. Some
 walks begin at the anchor; others begin anywhere in the object, with the true mask, made
 inexact, as what is known there, because walks are long and a training must see all of them, the
-ends of the object above all.
+ends of the object above all; and some begin beyond an end, where a walk has come that went on
+too far.
 """
 
 from collections.abc import Sequence
@@ -183,23 +184,22 @@ def draw_episode(
     never looks anew; nothing else is drawn differently.
     """
     areas = clip.mask.sum(axis=(1, 2))
-    labelled = np.flatnonzero(areas > 0)
-    anchor = _anchor(areas, rng)
-    direction = int(rng.choice([-1, 1]))
-    reach = labelled[-1] - anchor if direction > 0 else anchor - labelled[0]
-    jump = 0 if rng.random() < 0.45 else _jump(int(reach), rng)
-    kind: PriorKind = "between" if jump and rng.random() < 0.25 else "beside"
-    known = anchor + direction * jump
+    anchor, direction, known = _route(areas, rng)
+    jump = known != anchor
+    within = areas[known] > 0 if 0 <= known < len(areas) else False
+    kind: PriorKind = "between" if jump and within and rng.random() < 0.25 else "beside"
     slices = [known + direction * (i + 1) for i in range(walk)]
     view = _View(clip, direction)
     window, box, clicks = _prompt(clip.mask[anchor], rng)
-    walk_window = _walk_window(clip.mask[known], clip.mask[anchor], rng)
+    labelled = np.flatnonzero(areas)
+    last = int(np.clip(known, labelled[0], labelled[-1]))
+    walk_window = _walk_window(clip.mask[last], clip.mask[anchor], rng)
     if one_window:
         walk_window = window
     pixel, thickness = clip.spacing[1], clip.spacing[0]
     start = start_plane = None
     if jump:
-        start = inexact(view.truth([known], walk_window)[0], rng)
+        start = inexact(view.truth([last], walk_window)[0], rng)
         start_plane = view.planes(known, walk_window)[1]
     # A stream of its own, so that this look changes nothing of the rest.
     lone_window, lone_clicks = _lone_click(clip.mask[anchor], rng.spawn(1)[0], LONE_CLICK_MARGIN)
@@ -251,20 +251,39 @@ class _View:
         return [min(max(int(z), 0), last) for z in slices]
 
 
-def _anchor(areas: np.ndarray, rng: np.random.Generator) -> int:
-    """Half of all users prompt the largest slice, the others any that can be seen."""
-    if rng.random() < 0.5:
-        return int(np.argmax(areas))
-    return int(rng.choice(np.flatnonzero(areas >= min(8, areas.max()))))
+def _route(areas: np.ndarray, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Return the prompted slice, the direction of the walk, and the slice that it begins at.
+
+    Some prompt the largest slice, some any that can be seen, some one near an end, with the walk
+    on its way out.
+    """
+    seen = np.flatnonzero(areas >= min(8, areas.max()))
+    direction = int(rng.choice([-1, 1]))
+    way = rng.random()
+    if way < 0.2:
+        inwards = int(rng.integers(0, 4))
+        anchor = int(
+            seen[max(-1 - inwards, -len(seen))]
+            if direction > 0
+            else seen[min(inwards, len(seen) - 1)]
+        )
+        return anchor, direction, anchor
+    anchor = int(np.argmax(areas)) if way < 0.6 else int(rng.choice(seen))
+    if rng.random() < 0.45:
+        return anchor, direction, anchor
+    labelled = np.flatnonzero(areas)
+    reach = int(labelled[-1] - anchor if direction > 0 else anchor - labelled[0])
+    return anchor, direction, anchor + direction * _jump(reach, rng)
 
 
 def _jump(reach: int, rng: np.random.Generator) -> int:
-    """How far from the anchor the walk begins: anywhere, or close to the end."""
-    if reach <= 0:
-        return 0
+    """How far from the anchor the walk begins: anywhere, close to the end, or beyond it.
+
+    Beyond it something is expected that is not there any more: a walk that has gone on too far.
+    """
     if rng.random() < 0.5:
         return int(rng.integers(0, reach + 1))
-    return max(0, reach - int(rng.integers(0, 3)))
+    return max(0, reach + int(rng.integers(-2, 4)))
 
 
 def _prompt(mask: SliceMask, rng: np.random.Generator) -> tuple[Window, Tensor | None, Tensor]:

@@ -16,10 +16,10 @@ from napari_lungfm.models.foundation.sam2_prompts import (
     POSITIVE,
     PointInputs,
 )
-from napari_lungfm.models.lungfm.look import WINDOWS_HU, Look
+from napari_lungfm.models.lungfm.look import WINDOWS_HU
 from napari_lungfm.models.lungfm.window import LOOK_SIDE, resized
+from napari_lungfm.training.promptable.corrections import error_click
 from napari_lungfm.training.promptable.episodes import Episode
-from napari_lungfm.training.promptable.task import _clicked
 
 #: HU that become 0 and 1 in the three colours of the input: those of LungFM-S, and aerated lung.
 COLOURS_HU = (*WINDOWS_HU, (-1000.0, -200.0))
@@ -144,7 +144,7 @@ def prompt_inputs(episodes: Sequence[Episode], size: int) -> PointInputs:
 
 
 def click_inputs(found: Tensor, wanted: Tensor, rng: np.random.Generator, size: int) -> PointInputs:
-    """Return a click into the largest error of every mask, drawn as `PromptTask` draws it.
+    """Return a click into the largest error of every mask, drawn by `corrections.error_click`.
 
     Parameters
     ----------
@@ -157,13 +157,11 @@ def click_inputs(found: Tensor, wanted: Tensor, rng: np.random.Generator, size: 
     """
     rows = []
     for mask, truth in zip(found, wanted, strict=True):
-        look = Look(planes=torch.zeros((3, *truth.shape)), step=0.0, side_mm=1.0)
-        clicks = _clicked(look, mask, truth, rng).clicks
-        if clicks is None:
-            msg = "a corrected look came back without clicks"
-            raise RuntimeError(msg)
-        positive = bool(clicks[0].any())
-        rows.append([_place(clicks[0 if positive else 1], POSITIVE if positive else NEGATIVE)])
+        click = error_click(mask, truth, rng)
+        if click is None:
+            rows.append([(0.0, 0.0, NO_POINT)])
+        else:
+            rows.append([(click.x, click.y, POSITIVE if click.positive else NEGATIVE)])
     return _inputs(rows, size, found.device)
 
 

@@ -29,9 +29,8 @@ from napari_lungfm.models.foundation.sam2_build import build_sam2, with_image_si
 from napari_lungfm.models.foundation.sam2_engine import LOGIT_BOUND
 from napari_lungfm.models.foundation.sam2_prompts import PointInputs
 from napari_lungfm.models.lungfm.window import resized
-from napari_lungfm.training.lightning_import import pl
+from napari_lungfm.training.promptable.episode_task import EpisodeTask
 from napari_lungfm.training.promptable.episodes import Episode, inexact
-from napari_lungfm.training.promptable.losses import iou, mask_loss
 from napari_lungfm.training.promptable.sam2_episodes import (
     COLOURS_HU,
     Frame,
@@ -41,13 +40,8 @@ from napari_lungfm.training.promptable.sam2_episodes import (
     jump_of,
     prompt_inputs,
 )
-from napari_lungfm.training.promptable.task import (
-    PRESENCE_WEIGHT,
-    QUALITY_WEIGHT,
-    PromptTask,
-    _Scores,
-    _starts,
-)
+from napari_lungfm.training.promptable.scores import MultimaskScores
+from napari_lungfm.training.promptable.walks import walk_starts
 
 #: First logit of "an object is there" of a network from random weights. A stock network blanks
 #: masks that it holds to be absent, so one that begins undecided would track nothing.
@@ -92,7 +86,7 @@ def untrained_sam2(config: Mapping[str, Any], seed: int) -> Any:
     return network
 
 
-class Sam2Task(PromptTask):
+class Sam2Task(EpisodeTask):
     """Trains a SAM 2 network: prompts, walks with memory and corrections in every step.
 
     It logs what `PromptTask` logs. Losses are those of SAM 2's training in kind: of several masks
@@ -127,21 +121,25 @@ class Sam2Task(PromptTask):
         warm_up: int = 100,
         colours: Sequence[tuple[float, float]] = COLOURS_HU,
     ) -> None:
-        pl.LightningModule.__init__(self)  # the network of PromptTask is not built
-        self.network: Any = network
-        self._seed, self._steps, self._warm_up = seed, steps, warm_up
-        self._learning_rate, self._weight_decay = learning_rate, weight_decay
+        super().__init__(
+            network,
+            seed=seed,
+            steps=steps,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            warm_up=warm_up,
+        )
         self._colours, self._size = colours, int(network.image_size)
         self._decoded: Tensor | None = None
         network.sam_mask_decoder.register_forward_hook(self._keep_masks)
 
     # ------------------------------------------------------------------ one batch
-    def _run(self, episodes: list[Episode], rng: np.random.Generator) -> "_Sam2Scores":
-        scores = _Sam2Scores()
+    def _run(self, episodes: list[Episode], rng: np.random.Generator) -> MultimaskScores:
+        scores = MultimaskScores()
         corrected = int(rng.integers(1 + episodes[0].walk_truth.shape[0]))
         seen = encoded_slices(self.network, episodes, self._colours)
         asked = self._prompt(episodes, seen["prompt"], corrected == 0, rng, scores)
-        priors, anchors = (torch.stack(masks) for masks in _starts(episodes, asked.logits))
+        priors, anchors = (torch.stack(masks) for masks in walk_starts(episodes, asked.logits))
         begun = [episode.start is not None for episode in episodes]
         for jumped in (False, True):
             members = [i for i, b in enumerate(begun) if b == jumped]
@@ -171,7 +169,7 @@ class Sam2Task(PromptTask):
         frame: Frame,
         correct: bool,
         rng: np.random.Generator,
-        scores: "_Sam2Scores",
+        scores: MultimaskScores,
     ) -> "_Answer":
         """Ask for the anchors; clicks alone and boxes apart, for they get other masks."""
         order: list[int] = []
@@ -198,7 +196,7 @@ class Sam2Task(PromptTask):
         known: int,
         corrected: int,
         rng: np.random.Generator,
-        scores: "_Sam2Scores",
+        scores: MultimaskScores,
     ) -> None:
         before = torch.ones(len(group.episodes), dtype=torch.bool, device=self.device)
         for k in range(group.episodes[0].walk_truth.shape[0]):
@@ -246,7 +244,7 @@ class Sam2Task(PromptTask):
         answer: "_Answer",
         truth: Tensor,
         rng: np.random.Generator,
-        scores: "_Sam2Scores",
+        scores: MultimaskScores,
         points: PointInputs | None,
     ) -> None:
         """Click into the largest errors and ask again, twice, like `PromptTask`."""
@@ -272,7 +270,7 @@ class Sam2Task(PromptTask):
         frame: Frame,
         truth: Tensor,
         kind: str,
-        scores: "_Sam2Scores",
+        scores: MultimaskScores,
         *,
         points: PointInputs | None = None,
         weights: Tensor | None = None,
@@ -313,7 +311,7 @@ class Sam2Task(PromptTask):
         pixels: Tensor,
         truth: Tensor,
         kind: str,
-        scores: "_Sam2Scores",
+        scores: MultimaskScores,
         weights: Tensor,
     ) -> "_Answer":
         """Add what the heads say to the scores, and return it."""
@@ -392,47 +390,3 @@ class _Walk:
 
     episodes: list[Episode]
     seen: dict[str, Frame]
-
-
-class _Sam2Scores(_Scores):
-    """Scores of looks that come with several masks each."""
-
-    def add_masks(
-        self,
-        kind: str,
-        masks: Tensor,
-        presence: Tensor,
-        quality: Tensor,
-        chosen: Tensor,
-        truth: Tensor,
-        weights: Tensor,
-    ) -> None:
-        """Add looks; those of weight 0 do not count.
-
-        Parameters
-        ----------
-        kind
-            What kind of look they are.
-        masks, quality
-            Logits ``(n, m, s, s)`` and estimated IoU ``(n, m)`` of the masks.
-        presence, chosen, truth, weights
-            Of every look ``(n,)``: logit of "it is there", the mask that the network prefers,
-            how much of each pixel the object covers ``(n, s, s)``, and the weight.
-        """
-        rows = torch.arange(len(masks), device=masks.device)
-        with torch.no_grad():
-            preferred = masks[rows, chosen], presence, quality[rows, chosen]
-            self.add(kind, *preferred, truth, weights)
-        present = (truth.amax(dim=(1, 2)) > 0.5).float()
-        wanted = truth[:, None].expand_as(masks).flatten(0, 1)
-        flat = masks.flatten(0, 1)
-        of_masks = mask_loss(flat, wanted).view_as(quality)
-        # The first version of SAM 2's training lets only the best mask tell its IoU; 2.1 all.
-        of_quality = (quality - iou(flat, wanted).view_as(quality)).abs().mean(dim=1)
-        of_presence = functional.binary_cross_entropy_with_logits(
-            presence, present, reduction="none"
-        )
-        self._losses[-1] = (
-            present * (of_masks.amin(dim=1) + QUALITY_WEIGHT * of_quality)
-            + PRESENCE_WEIGHT * of_presence
-        )

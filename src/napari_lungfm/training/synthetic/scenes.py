@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from napari_lungfm._core.masks import largest_part
 from napari_lungfm.training.synthetic.clips import Clip, Sampling
 from napari_lungfm.training.synthetic.shapes import (
     Array,
@@ -68,8 +69,8 @@ def scene_clip(rng: np.random.Generator) -> Clip | None:
     value = _lesion_value(scene, body)
     _neighbour(scene, value)
     _lesion(scene, body, value)
-    mask = _central_part(body < 0)
-    if mask is None:
+    mask = largest_part(body < 0)
+    if not mask.any():
         return None
     return Clip(_acquire(scene), mask, sampling.spacing, "scene")
 
@@ -200,15 +201,6 @@ def _inside(scene: _Scene, body: Array, value: float) -> None:
     core += np.float32(0.5 * radius) * smooth_noise(rng, grid, radius)
     rim = np.float32(max(1.0, float(rng.uniform(0.02, 0.12)) * grid.diameter))
     scene.paint(np.maximum(core, body + rim), scene.textured(value, 8.0, 8.0))
-
-
-def _central_part(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
-    parts, count = ndimage.label(mask)
-    if count == 0:
-        return None
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return np.asarray(parts == int(np.argmax(sizes)))
 
 
 # ---------------------------------------------------------------------- the scanner

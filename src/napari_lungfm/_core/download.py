@@ -1,8 +1,9 @@
-"""Download one file over HTTP so that it can be interrupted and gone on with."""
+"""Download files over HTTP so that it can be interrupted and gone on with."""
 
 import contextlib
 import http.client
 import json
+import re
 import shutil
 import time
 import urllib.error
@@ -17,15 +18,14 @@ import napari_lungfm
 from napari_lungfm._core.exceptions import LungFMError, OutputError
 from napari_lungfm._core.files import make_folder, output_error
 from napari_lungfm._core.types import ProgressCallback
-from napari_lungfm.models.weights.errors import DownloadCancelledError, DownloadError
-from napari_lungfm.models.weights.files import looks_like_web_page
 
 #: Asked between two blocks; ``True`` stops the download.
 Cancelled: TypeAlias = Callable[[], bool]
 
 _BLOCK = 2**18
-#: Files of weights are tens of megabytes at least; what is smaller is an error message.
-SMALLEST = 2**20
+#: What is read into memory at most.
+_MOST = 2**26
+_WEB_PAGE = re.compile(rb"\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
 _ANSWERS = {
     401: "it wants a login",
     403: "it refuses access",
@@ -34,6 +34,14 @@ _ANSWERS = {
     429: "it is asked too often (429)",
 }
 _WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class DownloadError(LungFMError, OSError):
+    """A download failed; what is there already is kept where it can be used."""
+
+
+class DownloadCancelledError(DownloadError):
+    """A download was cancelled; the next one goes on from where it stopped."""
 
 
 class _LostError(Exception):
@@ -50,6 +58,8 @@ class Transfer:
         Where the file grows; it stays when the download stops early.
     size
         Bytes that the file must have, where known.
+    smallest
+        Where the size is not known: what has fewer bytes is an error message, and no file.
     trust_part
         Go on with bytes from another address or of unknown age: right where a check value will
         be compared in the end.
@@ -67,6 +77,7 @@ class Transfer:
 
     part: Path
     size: int | None = None
+    smallest: int = 0
     trust_part: bool = False
     progress: ProgressCallback | None = None
     cancelled: Cancelled | None = None
@@ -87,9 +98,7 @@ def download(address: str, transfer: Transfer) -> None:
     OutputError
         If it cannot be written.
     """
-    if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
-        msg = f"'{address}' is no http or https address"
-        raise DownloadError(msg)
+    _check_scheme(address)
     make_folder(transfer.part.parent)
     if transfer.trust_part and transfer.size == _length(transfer.part):
         return  # whole already; the check value decides whether it is right
@@ -102,9 +111,55 @@ def download(address: str, transfer: Transfer) -> None:
             fruitless = 0 if _length(transfer.part) > before else fruitless + 1
             if fruitless >= transfer.attempts:
                 raise DownloadError(_about(address, str(error))) from error
-            _wait(transfer, fruitless)
+            _wait(transfer.pause, fruitless, transfer.cancelled)
         else:
             return
+
+
+def read_address(
+    address: str,
+    *,
+    cancelled: Cancelled | None = None,
+    timeout: float = 30.0,
+    attempts: int = 4,
+    pause: float = 1.0,
+) -> bytes:
+    """Return what stands at an address, a list say, that is small enough for memory.
+
+    Parameters
+    ----------
+    address
+        Where.
+    cancelled, timeout, attempts, pause
+        As in `Transfer`.
+
+    Raises
+    ------
+    DownloadError
+        If the server does not give it, or gives more than 64 MiB.
+    DownloadCancelledError
+        If it was cancelled.
+    """
+    _check_scheme(address)
+    request = urllib.request.Request(address, headers={"User-Agent": _user_agent()})
+    for fruitless in range(1, attempts + 1):
+        try:
+            return _read_once(request, timeout)
+        except urllib.error.HTTPError as error:
+            reason = _reason(error)
+            if error.code not in _WORTH_RETRYING or fruitless == attempts:
+                raise DownloadError(_about(address, reason)) from error
+        except _LostError as error:
+            if fruitless == attempts:
+                raise DownloadError(_about(address, str(error))) from error
+        _wait(pause, fruitless, cancelled)
+    msg = f"'{address}' was not asked for: at least one attempt is needed"
+    raise DownloadError(msg)
+
+
+def looks_like_web_page(head: bytes) -> bool:
+    """Tell whether bytes are the start of an HTML page, as servers send for a wrong address."""
+    return bool(_WEB_PAGE.match(head))
 
 
 def discard(part: Path) -> None:
@@ -118,10 +173,35 @@ def _attempt(address: str, transfer: Transfer) -> None:
     request = urllib.request.Request(address, headers={"User-Agent": _user_agent()})
     offset = _resume(request, address, transfer)
     try:
-        with urllib.request.urlopen(request, timeout=transfer.timeout) as response:
+        with _connection(request, transfer.timeout) as response:
             _receive(response, address, transfer, offset)
     except urllib.error.HTTPError as error:
         _explain(error, address, transfer.part, offset)
+
+
+def _read_once(request: urllib.request.Request, timeout: float) -> bytes:
+    with _connection(request, timeout) as response:
+        content: bytes = response.read(_MOST + 1)
+        expected = response.headers.get("Content-Length", "")
+    if len(content) > _MOST:
+        msg = _about(request.full_url, f"it gives more than {_MOST} bytes, which is no list")
+        raise DownloadError(msg)
+    if expected.isdigit() and len(content) < int(expected):
+        msg = f"the connection broke off after {len(content)} of {expected} bytes"
+        raise _LostError(msg)
+    return content
+
+
+@contextlib.contextmanager
+def _connection(
+    request: urllib.request.Request, timeout: float
+) -> Iterator[http.client.HTTPResponse]:
+    """Open an address; connections that fail or break raise `_LostError`."""
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            yield response
+    except urllib.error.HTTPError:
+        raise
     except urllib.error.URLError as error:
         raise _LostError(f"no connection ({error.reason}); are you online?") from error
     except LungFMError:
@@ -169,7 +249,7 @@ def _receive(
     if total and done < total:
         msg = f"the connection broke off after {done} of {total} bytes"
         raise _LostError(msg)
-    if done < (transfer.size or SMALLEST):
+    if done < (transfer.smallest if transfer.size is None else transfer.size):
         discard(transfer.part)
         reason = f"it gave {done} bytes only, which is too small for the file"
         raise DownloadError(_about(address, reason))
@@ -212,10 +292,20 @@ def _explain(error: urllib.error.HTTPError, address: str, part: Path, offset: in
         discard(part)
         msg = "the part that was there does not fit the file"
         raise _LostError(msg) from error
-    reason = _ANSWERS.get(error.code, f"it answers {error.code} {error.reason}")
+    reason = _reason(error)
     if error.code in _WORTH_RETRYING:
         raise _LostError(reason) from error
     raise DownloadError(_about(address, reason)) from error
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    return _ANSWERS.get(error.code, f"it answers {error.code} {error.reason}")
+
+
+def _check_scheme(address: str) -> None:
+    if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
+        msg = f"'{address}' is no http or https address"
+        raise DownloadError(msg)
 
 
 def _check_room(part: Path, needed: int) -> None:
@@ -273,13 +363,13 @@ def _write_notes(part: Path, address: str, response: http.client.HTTPResponse) -
         raise output_error(_notes(part), error) from error
 
 
-def _wait(transfer: Transfer, fruitless: int) -> None:
-    until = time.monotonic() + transfer.pause * 2 ** max(fruitless - 1, 0)
+def _wait(pause: float, fruitless: int, cancelled: Cancelled | None) -> None:
+    until = time.monotonic() + pause * 2 ** max(fruitless - 1, 0)
     while time.monotonic() < until:
-        if transfer.cancelled is not None and transfer.cancelled():
+        if cancelled is not None and cancelled():
             msg = "cancelled; fetching again goes on from where it stopped"
             raise DownloadCancelledError(msg)
-        time.sleep(min(0.1, transfer.pause))
+        time.sleep(min(0.1, pause))
 
 
 def _about(address: str, reason: str) -> str:

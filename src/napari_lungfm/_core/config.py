@@ -1,0 +1,42 @@
+"""Configurations that users write: plain values in, a checked model or one precise line out."""
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from napari_lungfm._core.exceptions import ConfigError
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def parse_model(model: type[ModelT], values: Any, source: str, *, context: Any = None) -> ModelT:
+    """Check plain values and return them as a model.
+
+    Parameters
+    ----------
+    model
+        What the values have to be.
+    values
+        Values as YAML or JSON has them.
+    source
+        Where they come from, for the message.
+    context
+        What validators of the model are told, see `pydantic.ValidationInfo`.
+
+    Raises
+    ------
+    ConfigError
+        If they are not valid; the message names each wrong key.
+    """
+    try:
+        return model.model_validate(values, context=context)
+    except ValidationError as error:
+        problems = "; ".join(_explained(problem) for problem in error.errors())
+        msg = f"{source}: {problems}"
+        raise ConfigError(msg) from error
+
+
+def _explained(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{place}: {text}" if place else text

@@ -1,0 +1,49 @@
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from napari_lungfm._core.config import parse_model
+from napari_lungfm._core.exceptions import ConfigError
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    size: int = Field(default=1, ge=1)
+
+
+class Whole(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = "a"
+    parts: tuple[Part, ...] = ()
+
+    @model_validator(mode="after")
+    def _named(self) -> "Whole":
+        if self.name == "b":
+            msg = "b is taken"
+            raise ValueError(msg)
+        return self
+
+
+def test_values_become_a_model() -> None:
+    assert parse_model(Whole, {"parts": [{"size": 3}]}, "x.yaml").parts == (Part(size=3),)
+
+
+def test_every_wrong_key_is_named_with_its_place_in_one_line() -> None:
+    with pytest.raises(ConfigError) as problem:
+        parse_model(Whole, {"nam": "a", "parts": [{"size": 1}, {"size": 0}]}, "x.yaml")
+    message = str(problem.value)
+    assert message.startswith("x.yaml: ")
+    assert "parts.1.size: " in message
+    assert "; nam: " in message
+    assert "\n" not in message
+
+
+def test_what_fits_not_together_is_said_without_a_place() -> None:
+    with pytest.raises(ConfigError, match=r"^x\.yaml: b is taken$"):
+        parse_model(Whole, {"name": "b"}, "x.yaml")
+
+
+def test_other_things_than_mappings_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^a list: .*dictionary"):
+        parse_model(Whole, [1], "a list")
