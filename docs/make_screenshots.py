@@ -24,7 +24,6 @@ from qtpy.QtWidgets import QApplication  # noqa: E402
 
 from napari_lungfm.geometry import Structure  # noqa: E402
 from napari_lungfm.gui.annotation.tools import Tool  # noqa: E402
-from napari_lungfm.gui.annotation.work import ModelWish  # noqa: E402
 
 SIZE = (1280, 800)
 LARGEST = 300_000  # bytes of a picture
@@ -152,21 +151,11 @@ def measure(studio: Studio, theme: str) -> None:
 
 
 def compare(studio: Studio, theme: str) -> None:
-    """Compare with the mask of another method."""
-    viewer, here = studio.viewer, studio.controller.annotation
-    own, mask = here.wish, here.layers.data.copy()
-    studio.controller.set_model(ModelWish("prompt-ellipse"))
-    studio.wait(0.5)
-    studio.controller.propagate()
-    studio.wait(0.8)
-    other = here.layers.data.copy()
-    studio.controller.set_model(own)
-    studio.wait(0.5)
-    place = {key: here.layers.masks.as_layer_data_tuple()[1][key] for key in ("scale", "translate")}
-    for name, array in ((own.name, mask), ("inscribed ellipse", other)):
-        layer = viewer.add_labels(array, name=name, units="mm", opacity=0.5, **place)
-        layer.contour = 1
-    _, panel = viewer.window.add_plugin_dock_widget("napari-lungfm", "Compare", tabify=True)
+    """Compare with what another method makes of the same prompts."""
+    _, panel = studio.viewer.window.add_plugin_dock_widget("napari-lungfm", "Compare", tabify=True)
+    panel.models.setCurrentText("prompt-ellipse (prompted)")
+    panel.run.click()
+    studio.wait(1.0)
     panel.staple.click()
     studio.wait(1.0)
     panel.compare.click()
@@ -187,12 +176,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images")
     parser.add_argument("--themes", nargs="+", default=["dark", "light"])
     parser.add_argument("--sample", default="solid_tumour")
+    parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=list(STEPS))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for theme in arguments.themes:
         studio = Studio(arguments.out, arguments.sample)
-        for step in STEPS.values():
-            step(studio, theme)
+        for name in arguments.steps:
+            STEPS[name](studio, theme)
         studio.close()
 
 

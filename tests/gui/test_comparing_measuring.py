@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from napari_lungfm.geometry import LabelMap, Structure
-from napari_lungfm.gui.annotation.comparing import ANNOTATION
+from napari_lungfm.gui.annotation.comparing import ANNOTATION, Computable, computable
 from napari_lungfm.gui.annotation.tools import Tool
 from napari_lungfm.metrics import count_overlap, volume_ml
 from napari_lungfm.plugin.layer_geometry import labels_layer
@@ -82,6 +82,58 @@ def test_an_automatic_model_adds_a_layer(bench, viewer):
     assert not bench.place.comparing.running
     added = "lungs-classical" in viewer.layers
     assert added or bench.notices[-1].level == "error"
+
+
+def test_another_promptable_model_is_given_the_same_prompts(bench, viewer, truth):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.propagate()
+    bench.settle()
+    before, log = bench.labels.copy(), len(bench.controller.session.entries)
+    seen = []
+    bench.place.comparing.progressed.connect(seen.append)
+    bench.place.comparing.run(Computable("prompt-box", prompted=True))
+    assert bench.place.comparing.running
+    bench.settle()
+    layer = viewer.layers["prompt-box (prompted)"]
+    found = layer.data == TUMOUR
+    assert found[9].sum() > (before[9] == TUMOUR).sum()  # a box is more than its ellipse
+    assert found.any(axis=(1, 2)).sum() > 1
+    assert seen[0] == 0.0
+    assert seen[-1] is None
+    assert layer.metadata["lungfm"]["labels"] == {TUMOUR: "tumour"}
+    np.testing.assert_array_equal(bench.labels, before)
+    assert len(bench.controller.session.entries) == log
+
+
+def test_a_model_at_work_is_cancelled_and_leaves_no_layer(gated, viewer, truth, monkeypatch):
+    bench, model = gated
+    monkeypatch.setattr(
+        "napari_lungfm.gui.annotation.repeating.create_model", lambda *_, **__: model
+    )
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    model.gate.release()
+    bench.controller.propagate("up", 10)
+    bench.settle()
+    layers = list(viewer.layers)
+    bench.place.comparing.run(Computable("gated", prompted=True))
+    bench.place.comparing.cancel()
+    for _ in range(60):
+        model.gate.release()
+    bench.settle()
+    assert not bench.place.comparing.running
+    assert list(viewer.layers) == layers
+    assert "cancelled" in bench.notices[-1].text
+    assert bench.notices[-1].level == "warning"
+
+
+def test_models_without_prompts_to_repeat_and_what_can_be_computed(bench):
+    bench.place.comparing.run(Computable("prompt-box", prompted=True))
+    assert "no prompts" in bench.notices[-1].text
+    names = {(each.name, each.prompted) for each in computable()}
+    assert {("lungs-classical", False), ("classical", True)} <= names
+    assert not any(each.name == "medsam" and not each.prompted for each in computable())
 
 
 def test_start_from_a_mask_makes_it_an_object(masks, viewer):

@@ -272,6 +272,11 @@ def test_objects_are_renamed_coloured_jumped_to_and_deleted(bench):
     np.testing.assert_allclose(
         bench.layers.masks.get_color(second)[:3], np.array([0x12, 0x34, 0x56]) / 255, atol=1e-3
     )
+    bench.settle()
+    assert bench.controller.objects[second].colour == "#123456"
+    bench.controller.undo()
+    bench.settle()
+    assert bench.controller.colour_of(second) != "#123456"
     bench.controller.jump_to(TUMOUR)
     assert bench.controller.annotation.view.z == 4
     bench.controller.delete(second)

@@ -18,7 +18,7 @@ def manifest():
 def test_every_widget_of_the_manifest_is_there(manifest):
     commands = {c.id: c.python_name for c in manifest.contributions.commands}
     names = [widget.display_name for widget in manifest.contributions.widgets]
-    assert names == ["Annotate", "Live quality", "Measure", "Compare"]
+    assert names == ["Annotate", "Live quality", "Measure", "Compare", "Open CT"]
     for widget in manifest.contributions.widgets:
         module, _, attribute = commands[widget.command].partition(":")
         assert isinstance(getattr(importlib.import_module(module), attribute), type)
@@ -26,9 +26,12 @@ def test_every_widget_of_the_manifest_is_there(manifest):
 
 def test_menus_name_commands_that_there_are(manifest):
     commands = {c.id for c in manifest.contributions.commands}
-    assert {"napari/layers/annotate", "napari/layers/segment", "napari/layers/measure"} == set(
-        manifest.contributions.menus
-    )
+    assert set(manifest.contributions.menus) == {
+        "napari/file/io_utilities",
+        "napari/layers/annotate",
+        "napari/layers/segment",
+        "napari/layers/measure",
+    }
     for items in manifest.contributions.menus.values():
         assert {item.command for item in items} <= commands
 

@@ -11,14 +11,17 @@ if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
     pytest.skip("there is no display; run under xvfb-run", allow_module_level=True)
 pytest.importorskip("qtpy")
 
-from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt, QTimer
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_lungfm.geometry import LabelMap, Structure
 from napari_lungfm.gui.annotation.tools import Tool
+from napari_lungfm.gui.annotation.work import Patch
+from napari_lungfm.gui.gui_thread import GuiThread
 from napari_lungfm.gui.shared import _ENTRIES
+from napari_lungfm.io import read_label_map
 from napari_lungfm.metrics import count_overlap
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt
 from napari_lungfm.plugin.layer_geometry import image_layer, labels_layer
@@ -173,6 +176,71 @@ def test_from_the_box_to_the_corrected_tumour_with_mouse_and_keys(hand, truth):
     assert len(hand.controller.annotation.layers.clicks.data) == 1
 
 
+def test_the_whole_way_by_hand_then_saved_closed_and_restored(hand, truth, tmp_path):
+    """Box, mask, propagation, correction, undo, redo, removal, brush; a file; another day."""
+    control, shift = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+    draw_box(hand, truth)
+    one_slice = hand.labels.copy()
+    assert np.flatnonzero(one_slice.any(axis=(1, 2))).tolist() == [9]
+    hand.press(Qt.Key.Key_G)
+    assert count_overlap(hand.labels == TUMOUR, truth).dice > 0.85
+    hand.press(Qt.Key.Key_R)
+    hand.click((9, 3, 3))
+    hand.press(Qt.Key.Key_A)
+    hand.click((9, 22, 26))
+    assert [type(p) for p in hand.prompts] == [Box, Click, Click]
+    hand.press(Qt.Key.Key_Z, control)
+    hand.press(Qt.Key.Key_Z, control | shift)
+    hand.panel.prompts.list.setCurrentRow(1)
+    hand.panel.prompts.remove.click()
+    hand.settle()
+    assert [getattr(p, "positive", None) for p in hand.prompts] == [None, True]
+    hand.press(Qt.Key.Key_P)
+    hand.controller.annotation.layers.masks.brush_size = 2
+    hand.drag((9, 5, 5), (9, 5, 20))
+    assert hand.labels[9, 5, 5:20].all()
+    hand.controller.set_colour(TUMOUR, "#112233")
+    hand.press(Qt.Key.Key_G)
+    before, masks = hand.labels.copy(), hand.controller.annotation.layers.masks
+    saved = masks.save(str(tmp_path / "tumour.nii.gz"), plugin="napari-lungfm")
+    np.testing.assert_array_equal(read_label_map(saved[0]).array, before)
+
+    hand.viewer.window.remove_dock_widget(hand.panel._dock)
+    hand.settle(0.05)
+    hand.viewer.layers.remove(masks)
+    again = Hand(hand.viewer)
+    assert again.panel.restore_bar.isVisible()
+    again.panel.restore_button.click()
+    again.settle()
+    np.testing.assert_array_equal(again.labels, before)
+    assert again.controller.colour_of(TUMOUR) == "#112233"
+    assert [type(p) for p in again.prompts] == [Box, Click, MaskPrompt]
+    again.press(Qt.Key.Key_Z, control)
+    assert again.controller.can_redo
+    again.panel.release()
+
+
+def test_what_is_written_is_what_is_drawn(hand, truth):
+    """A part that is drawn alone leaves the same picture as the whole layer drawn anew."""
+    draw_box(hand, truth)
+    masks, last = hand.controller.annotation.layers.masks, None
+    for contour in (0, 1):
+        masks.contour = contour
+        for step in (2, 5):
+            labels = np.roll(truth[9], step, axis=1)[10:40, 8:44] * np.uint8(TUMOUR)
+            region = (slice(9, 10), slice(10, 40), slice(8, 44))
+            hand.controller.draw(Patch(region, labels[None]))
+            shown = np.array(masks._slice.image.view)
+            hand.settle()
+            picture = hand.canvas.screenshot()
+            masks.refresh()
+            np.testing.assert_array_equal(shown, masks._slice.image.view)
+            hand.settle()
+            assert picture == hand.canvas.screenshot()
+            assert picture != last
+            last = picture
+
+
 def test_a_brush_stroke_of_the_mouse_is_a_prompt_and_scored_live(hand, truth):
     hand.panel.reference_combo.choose(hand.viewer.layers["reference"])
     draw_box(hand, truth)
@@ -238,10 +306,18 @@ def test_windows_by_key_and_what_is_shown(hand):
     hand.press(Qt.Key.Key_F6)
     assert tuple(hand.image.contrast_limits) == (-160, 240)
     assert hand.panel.windows.buttons["mediastinum"].isChecked()
-    assert "L 40  W 400" in hand.panel.windows.text.text()
+    windows = hand.panel.windows
+    assert (windows.level.value(), windows.width_.value()) == (40, 400)
     hand.image.contrast_limits = (-100, 100)
     hand.settle()
-    assert not hand.panel.windows.buttons["mediastinum"].isChecked()
+    assert not windows.buttons["mediastinum"].isChecked()
+    assert windows.own.isChecked()
+    windows.level.setValue(-500)
+    assert tuple(hand.image.contrast_limits) == (-600, -400)
+    hand.press(Qt.Key.Key_F5)
+    assert tuple(hand.image.contrast_limits) == (-1350, 150)
+    hand.press(Qt.Key.Key_F9)
+    assert tuple(hand.image.contrast_limits) == (-600, -400)
 
 
 def test_the_window_does_not_stand_still_while_the_engine_works(hand, truth):
@@ -257,8 +333,29 @@ def test_the_window_does_not_stand_still_while_the_engine_works(hand, truth):
     assert longest < 0.5
 
 
+def test_many_answers_at_once_leave_room_for_everything_else(hand):
+    """Calls come in order, and not all of them in one go."""
+    thread, order, beats = GuiThread(), [], []
+    timer = QTimer()
+    timer.timeout.connect(lambda: beats.append(len(order)))
+    timer.start(0)
+
+    def call(i):
+        time.sleep(0.001)
+        order.append(i)
+
+    for i in range(120):
+        thread(lambda i=i: call(i))
+    limit = time.monotonic() + 30
+    while len(order) < 120 and time.monotonic() < limit:
+        QApplication.processEvents()
+    timer.stop()
+    assert order == list(range(120))
+    assert len({n for n in beats if 0 < n < 120}) >= 5
+
+
 def test_every_widget_opens_from_the_manifest_and_nothing_is_cut_off(hand):
-    for name in ("Measure", "Compare", "Live quality"):
+    for name in ("Measure", "Compare", "Live quality", "Open CT"):
         _, widget = hand.viewer.window.add_plugin_dock_widget(
             "napari-lungfm", name, tabify=name != "Live quality"
         )

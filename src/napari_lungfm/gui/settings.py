@@ -4,10 +4,13 @@ from typing import Any
 
 #: Key of the configuration in the manifest.
 _KEY = "annotation"
+#: Sessions are kept in a folder next to the image file, or to the folder of a DICOM series.
+BESIDE_THE_IMAGE = "beside the image"
 _DEFAULTS: dict[str, Any] = {
     "model": "lungfm-s",
     "device": "auto",
     "autosave": True,
+    "session_folder": BESIDE_THE_IMAGE,
     "show_quality": True,
     "model_window": "as published",
 }
@@ -19,7 +22,8 @@ def setting(name: str) -> Any:
     Parameters
     ----------
     name
-        One of ``model``, ``device``, ``autosave``, ``show_quality``, ``model_window``.
+        One of ``model``, ``device``, ``autosave``, ``session_folder``, ``show_quality``,
+        ``model_window``.
     """
     try:
         from napari.settings import get_plugin_settings  # noqa: PLC0415

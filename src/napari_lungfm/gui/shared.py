@@ -8,10 +8,11 @@ from napari_lungfm.gui.annotation.comparing import Comparing
 from napari_lungfm.gui.annotation.controller import Controller
 from napari_lungfm.gui.annotation.jobs import Deliver, JobQueue
 from napari_lungfm.gui.annotation.measuring import Measuring
+from napari_lungfm.gui.annotation.opening import Opening
 from napari_lungfm.gui.annotation.quality import Quality
 from napari_lungfm.gui.annotation.session_files import SessionFiles
 from napari_lungfm.gui.gui_thread import GuiThread
-from napari_lungfm.gui.settings import setting
+from napari_lungfm.gui.settings import BESIDE_THE_IMAGE, setting
 
 
 class Workplace:
@@ -35,9 +36,12 @@ class Workplace:
         self.quality = Quality(self.controller, self.background)
         self.measuring = Measuring(self.controller, self.background)
         self.comparing = Comparing(self.controller, self.background)
+        self._reading = JobQueue(deliver, name="lungfm-reading")
+        self.opening = Opening(viewer, self._reading)
 
     def close(self) -> None:
         """End everything."""
+        self._reading.close()
         self.background.close()
         self.controller.close()
 
@@ -64,7 +68,8 @@ class Hold:
         self._key = id(viewer)
         entry = _ENTRIES.get(self._key)
         if entry is None:
-            files = SessionFiles() if setting("autosave") else None
+            beside = setting("session_folder") == BESIDE_THE_IMAGE
+            files = SessionFiles(beside=beside) if setting("autosave") else None
             entry = _Entry(Workplace(viewer, GuiThread(), files), 0)
             _ENTRIES[self._key] = entry
         entry.users += 1

@@ -2,7 +2,8 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,7 +11,7 @@ from napari.layers import Labels
 from psygnal import Signal
 
 from napari_lungfm._core.exceptions import LungFMError
-from napari_lungfm._core.types import MaskArray
+from napari_lungfm._core.types import MaskArray, ProgressCallback
 from napari_lungfm.evaluation.consensus import (
     Method,
     consensus,
@@ -24,13 +25,19 @@ from napari_lungfm.gui.annotation.facts import Annotation
 from napari_lungfm.gui.annotation.images import placement_of, reference_of
 from napari_lungfm.gui.annotation.jobs import Job, JobContext, JobQueue
 from napari_lungfm.gui.annotation.layers import is_ours
+from napari_lungfm.gui.annotation.models import model_choices
 from napari_lungfm.gui.annotation.notices import Notice, explain
+from napari_lungfm.gui.annotation.repeating import repeat_prompts
+from napari_lungfm.models.automatic.published import needed_weights
 from napari_lungfm.models.automatic.store import TrainedStore
-from napari_lungfm.models.registry import automatic_names, create_automatic_model, trainable_cards
+from napari_lungfm.models.registry import create_automatic_model, is_automatic
 from napari_lungfm.models.weights import WeightStore
+from napari_lungfm.plugin.layer_geometry import info_of_layer
 
 #: The mask that is being drawn, in the table.
 ANNOTATION = "annotation"
+#: Automatic models that are made of two stored ones.
+_OF_TWO_FILES = ("lungmask:LTRCLobes_R231",)
 #: Where a mask comes from: labels of which it is one, or what makes it.
 _Source: TypeAlias = LabelMap | Callable[[], MaskArray]
 
@@ -57,13 +64,42 @@ class Row:
     volume_ml: float
 
 
+@dataclass(frozen=True)
+class Computable:
+    """A model that can compute a mask here.
+
+    Parameters
+    ----------
+    name
+        See `create_automatic_model` or `create_model`.
+    prompted
+        Whether it is given the prompts of the session.
+    """
+
+    name: str
+    prompted: bool = False
+
+    @property
+    def title(self) -> str:
+        """How it stands in a list, and what its layer is called."""
+        stem = Path(self.name).name if Path(self.name).is_dir() else self.name
+        return f"{stem} (prompted)" if self.prompted else stem
+
+
+def computable() -> tuple[Computable, ...]:
+    """Return what can be computed here: automatic models, then promptable ones."""
+    automatic = (Computable(name) for name in automatic_choices())
+    ready = (Computable(c.name, prompted=True) for c in model_choices() if c.state == "ready")
+    return (*automatic, *ready)
+
+
 def automatic_choices() -> tuple[str, ...]:
-    """Return the automatic models that can be run here."""
-    trainable = {card.name for card in trainable_cards()}
-    stored = set(WeightStore().names())
-    published = [n for n in automatic_names() if n not in trainable and n != "lungs-classical"]
-    here = [name for name in published if name in stored]
-    return (*TrainedStore().names(), *here, "lungs-classical")
+    """Return the automatic models that are installed and trained here, trained ones first."""
+    trained = [name for name in TrainedStore().names() if is_automatic(name)]
+    stored = WeightStore().names()
+    published = [*stored, *(name for name in _OF_TWO_FILES if {*needed_weights(name)} <= {*stored})]
+    here = [name for name in published if is_automatic(name)]
+    return (*trained, *here, "lungs-classical")
 
 
 class Comparing:
@@ -79,7 +115,7 @@ class Comparing:
 
     #: The table: whether it is of pairs, and a list of `Row`.
     compared = Signal(bool, object)
-    #: Share of an automatic model's work that is done, ``None`` when it has ended.
+    #: Share of a model's work that is done, ``None`` when it has ended.
     progressed = Signal(object)
 
     def __init__(self, controller: Controller, background: JobQueue) -> None:
@@ -90,7 +126,7 @@ class Comparing:
 
     @property
     def running(self) -> bool:
-        """Whether an automatic model is at work."""
+        """Whether a model is at work."""
         return self._job is not None
 
     def structures(self) -> dict[int, str]:
@@ -169,27 +205,33 @@ class Comparing:
         )
 
     def run_automatic(self, name: str) -> None:
-        """Compute the mask of an automatic model and add it as a layer."""
+        """Compute the mask of an automatic model, or the folder of a trained one, as a layer."""
+        self.run(Computable(name))
+
+    def run(self, wanted: Computable) -> None:
+        """Compute the mask of a model and add it as a layer."""
         here = self._begin()
         if here is None or self.running:
             return
-        volume, last = here.volume, -1
+        state, volume, device = self._controller.state, here.volume, self._controller.wish.device
+        if wanted.prompted and not any(each.prompts for each in state.objects.values()):
+            self._say("warning", "There are no prompts to repeat yet: draw a box first (B).")
+            return
 
         def work(context: JobContext) -> LabelMap:
-            def tell(done: int, total: int) -> None:
-                nonlocal last
-                percent = 100 * done // max(total, 1)
-                if percent != last:
-                    last = percent
-                    context.report(self.progressed.emit, percent / 100)
-
-            model = create_automatic_model(name)
+            tell = _percent(context, self.progressed.emit)
+            if wanted.prompted:
+                return repeat_prompts(
+                    wanted.name, state, volume, device, tell, lambda: context.cancelled
+                )
+            # Some run on the CPU only, and refuse another device that is named.
+            model = create_automatic_model(wanted.name, device="cpu" if device == "cpu" else "auto")
             return model.segment(volume, progress=tell, cancelled=lambda: context.cancelled)
 
         def done(found: LabelMap) -> None:
             self._ended()
-            self._add(found.array, name, here)
-            self._say("done", f"'{name}' found {_listed(found)}.")
+            self._add(found.array, wanted.title, here, found.labels)
+            self._say("done", f"'{wanted.title}' found {_listed(found)}.")
 
         def failed(error: BaseException) -> None:
             self._ended()
@@ -199,7 +241,7 @@ class Comparing:
         self._job = self._background.submit(work, done, failed)
 
     def cancel(self) -> None:
-        """Stop an automatic model."""
+        """Stop the model that is at work."""
         if self._job is not None:
             self._job.cancel.set()
 
@@ -242,16 +284,19 @@ class Comparing:
         self._job = None
         self.progressed.emit(None)
 
-    def _add(self, labels: Any, name: str, here: Annotation) -> None:
+    def _add(
+        self, labels: Any, name: str, here: Annotation, names: Mapping[int, str] | None = None
+    ) -> None:
         viewer = self._controller.viewer
         if self._controller.annotation is not here:
             return
+        info = replace(info_of_layer(here.image), labels=dict(names or {}))
         active = viewer.layers.selection.active
         layer = viewer.add_labels(
             np.asarray(labels),
             name=name,
             opacity=0.45,
-            metadata={**here.image.metadata},
+            metadata=info.to_metadata(),
             **placement_of(here.image),
         )
         layer.contour = self._contour
@@ -261,6 +306,20 @@ class Comparing:
 
     def _say(self, level: Any, text: str) -> None:
         self._controller.noticed.emit(Notice(level, text))
+
+
+def _percent(context: JobContext, tell: Callable[[float], None]) -> ProgressCallback:
+    """Return what tells the GUI's thread of progress, once per percent."""
+    last = -1
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        percent = min(100 * done // max(total, 1), 100)
+        if percent != last:
+            last = percent
+            context.report(tell, percent / 100)
+
+    return progress
 
 
 def _structure(label_map: LabelMap, label: int) -> MaskArray | None:

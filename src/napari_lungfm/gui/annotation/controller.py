@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.components import ViewerModel
 
+from napari_lungfm.gui.annotation.bench_view import counted
 from napari_lungfm.gui.annotation.facts import Walking
 from napari_lungfm.gui.annotation.hand_edits import HandEdits
 from napari_lungfm.gui.annotation.jobs import Deliver, JobContext
@@ -11,7 +12,7 @@ from napari_lungfm.gui.annotation.layers import AnnotationLayers, box_of, click_
 from napari_lungfm.gui.annotation.session_files import SessionFiles
 from napari_lungfm.gui.annotation.tools import HINTS, Tool, in_hand, take
 from napari_lungfm.gui.annotation.work import Patch, Report, WalkFailedError
-from napari_lungfm.gui.annotation.workbench import Workbench, counted
+from napari_lungfm.gui.annotation.workbench import Workbench
 from napari_lungfm.inference.session import AnnotationSession, SessionState
 from napari_lungfm.inference.session.events import Direction
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt, Prompt, Stop
@@ -247,8 +248,8 @@ class Controller(Workbench):
 
     def _on_walk_failed(self, error: BaseException) -> None:
         self._end_walk()
-        if isinstance(error, WalkFailedError) and error.patch is not None:
-            self.draw(error.patch)
+        for patch in error.patches if isinstance(error, WalkFailedError) else ():
+            self.draw(patch)
         self.failed(error)
 
     def _end_walk(self) -> None:
@@ -312,10 +313,28 @@ class Controller(Workbench):
         self.act(lambda s: s.delete_object(label), label, "object")
 
     def set_colour(self, label: int, colour: str) -> None:
-        """Give an object another colour, ``#rrggbb``."""
+        """Give an object another colour, ``#rrggbb``; it shows before the engine has it."""
         self._colours[label] = colour
         self._recolour()
         self.changed.emit()
+
+        def ended() -> None:
+            if self._colours.get(label) == colour:
+                del self._colours[label]
+                self._recolour()
+
+        def done(report: Report) -> None:
+            self.acted(report, "object")
+            ended()
+
+        def failed(error: BaseException) -> None:
+            ended()
+            self.failed(error)
+
+        engine = self.engine
+        self.submit(
+            lambda _: engine.act(lambda s: s.colour_object(label, colour), label), done, failed
+        )
 
     def jump_to(self, label: int) -> None:
         """Show an object: its largest slice."""

@@ -13,6 +13,7 @@ from napari_lungfm._core.types import Region
 from napari_lungfm.gui.annotation.images import placement_of
 from napari_lungfm.gui.annotation.jobs import Deliver
 from napari_lungfm.gui.annotation.palette import default_colour, label_colormap
+from napari_lungfm.gui.annotation.screen import draw_part
 from napari_lungfm.gui.annotation.view import SliceView
 from napari_lungfm.inference.session.state import SessionState
 from napari_lungfm.models.prompts import Box, Click, Prompt
@@ -110,13 +111,14 @@ class AnnotationLayers:
 
     # ------------------------------------------------------------------ to the screen
     def write(self, region: Region, labels: npt.NDArray[np.uint8], view: SliceView) -> None:
-        """Write a part of the label map; draws only if some of it is in view."""
+        """Write a part of the label map; draws only that, and only if it is in view."""
         self.data[region] = labels
-        if view.shows(region[0].start, region[0].stop - 1):
+        shows = view.shows(region[0].start, region[0].stop - 1)
+        if shows and not draw_part(self.masks, region):
             self.redraw()
 
     def redraw(self) -> None:
-        """Draw the masks anew, once however often it is asked for before the next turn."""
+        """Draw all masks anew, once however often it is asked for before the next turn."""
         if not self._refresh_waits:
             self._refresh_waits = True
             self._defer(self._redraw)

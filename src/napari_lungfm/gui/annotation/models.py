@@ -12,7 +12,7 @@ from napari_lungfm._core.imports import is_available
 from napari_lungfm.models import registry
 from napari_lungfm.models.cards import CheckpointCard
 from napari_lungfm.models.catalogue import checkpoint_card, checkpoint_names
-from napari_lungfm.models.registry import ModelCard, model_card, model_names
+from napari_lungfm.models.registry import ModelCard, fine_tuned_names, model_card, model_names
 from napari_lungfm.models.weights import WeightsNotFoundError, WeightStore
 
 ModelState: TypeAlias = Literal[
@@ -76,7 +76,7 @@ class ModelChoice:
 def model_choices(store: WeightStore | None = None) -> tuple[ModelChoice, ...]:
     """Return all promptable models, those first that can be used now; imports no torch."""
     store = store or WeightStore()
-    names = dict.fromkeys([*model_names(), *_imported(store)])
+    names = dict.fromkeys([*model_names(), *_imported(store), *fine_tuned_names()])
     choices = [_choice(name, store) for name in names]
     ready = [c for c in choices if c.state == "ready"]
     ready.sort(key=lambda c: DEFAULTS.index(c.name) if c.name in DEFAULTS else len(DEFAULTS))
@@ -123,6 +123,8 @@ def _state(
         return "not installed", "needs torch: pip install 'napari-lungfm[sam]'"
     if short:
         return "too big", short
+    if name in fine_tuned_names():
+        return "ready", "fine-tuned here"
     return _stored(name, store) if published else _shipped()
 
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from napari_lungfm._core.exceptions import LungFMError
+from napari_lungfm.gui.annotation.errors import OpeningCancelledError
 from napari_lungfm.gui.annotation.work import WalkFailedError
 from napari_lungfm.inference.session import InterruptedActionError
+from napari_lungfm.models.automatic.protocol import SegmentationCancelledError
 
 Level: TypeAlias = Literal["hint", "done", "warning", "error"]
 _LOGGER = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ def explain(error: BaseException) -> Notice:
         error = error.cause
     if isinstance(error, InterruptedActionError):
         return Notice("warning", "Cancelled; nothing has changed.")
+    if isinstance(error, SegmentationCancelledError | OpeningCancelledError):
+        return Notice("warning", _sentence(str(error)))
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Notice(
             "error",

@@ -1,5 +1,6 @@
 """How good the active object is, kept up to date with every voxel that changes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +22,17 @@ from napari_lungfm.metrics import SurfaceScores, surface_scores
 
 #: Voxels around both masks that distances of surfaces look at.
 _MARGIN = 2
+#: Most slices that are counted on the GUI's thread, a millisecond or less each.
+_FEW_SLICES = 8
 
 
 @dataclass(frozen=True, eq=False)
-class _Counted:
-    """A reference with the counters of one label, made in the background."""
+class _Counting:
+    """The voxels of a label are being counted in the background; see `Quality._count`."""
 
     label: int
-    live: LiveOverlap
-    reference: LabelMap | None
-    reference_label: int | None
+    here: Annotation
+    drawn: set[int]
 
 
 class Quality:
@@ -54,11 +56,14 @@ class Quality:
         self._layer: Labels | None = None
         self._reference: LabelMap | None = None
         self._live: dict[int, LiveOverlap] = {}
-        self._asked: set[int] = set()
+        #: Label → slices that were drawn on since its counting began, for those that are counted.
+        self._asked: dict[int, set[int]] = {}
+        #: All slices that were ever drawn on in this session: only they need counting.
+        self._drawn: set[int] = set()
         self._surface: tuple[int, SurfaceScores] | None = None
         self._version = 0
         controller.labels_changed.connect(self._on_labels)
-        controller.opened.connect(self._start_anew)
+        controller.opened.connect(self._on_opened)
         controller.interacted.connect(self._on_interaction)
         controller.changed.connect(self._follow_active)
 
@@ -150,6 +155,10 @@ class Quality:
         return present[0] if len(present) == 1 else None
 
     # ------------------------------------------------------------------ following
+    def _on_opened(self) -> None:
+        self._drawn.clear()
+        self._start_anew()
+
     def _start_anew(self) -> None:
         self._live.clear()
         self._asked.clear()
@@ -190,27 +199,50 @@ class Quality:
         waits = self._layer is not None and self._reference is None
         if not label or here is None or label in self._asked or waits:
             return
-        self._asked.add(label)
+        self._asked[label] = set()
         reference, true = self._reference, self.reference_label(label)
         shape = here.volume.shape
 
-        def work(_: Any) -> _Counted:
+        def work(_: Any) -> LiveOverlap:
             empty = np.broadcast_to(np.uint8(0), shape)
             labels = reference.array if reference is not None and true is not None else None
-            return _Counted(label, LiveOverlap(empty, label, labels, true), reference, true)
+            return LiveOverlap(empty, label, labels, true)
 
-        def done(counted: _Counted) -> None:
-            if controller.annotation is here and self._reference is counted.reference:
-                self._live[label] = counted.live
-                obj = controller.objects.get(label)
-                # What was drawn while the reference was counted: a few slices.
-                counted.live.recount(here.layers.data, obj.masks if obj else ())
-                self.changed.emit()
+        self._count(_Counting(label, here, self._asked[label]), work, set(self._drawn))
+
+    def _count(
+        self, counting: "_Counting", make: Callable[[Any], LiveOverlap], slices: set[int]
+    ) -> None:
+        """Count slices in the background; what is drawn meanwhile is counted afterwards."""
+        controller, here, label = self._controller, counting.here, counting.label
+        data = here.layers.data
+
+        def work(context: Any) -> LiveOverlap:
+            live = make(context)
+            live.recount(data, sorted(slices))
+            return live
+
+        def done(live: LiveOverlap) -> None:
+            if controller.annotation is not here or self._asked.get(label) is not counting.drawn:
+                return
+            missed = set(counting.drawn)
+            counting.drawn.clear()
+            if len(missed) > _FEW_SLICES:  # a propagation is under way: not on this thread
+                self._count(counting, lambda _: live, missed)
+                return
+            live.recount(data, missed)
+            self._live[label] = live
+            self.changed.emit()
 
         self._background.submit(work, done, lambda e: controller.noticed.emit(explain(e)))
 
     def _on_labels(self, region: Any, before: Any, after: Any) -> None:
         self._version += 1
+        planes = range(region[0].start, region[0].stop)
+        self._drawn.update(planes)
+        for label, drawn in self._asked.items():
+            if label not in self._live:
+                drawn.update(planes)
         for live in self._live.values():
             live.update_box(region, before, after)
         self.changed.emit()

@@ -14,12 +14,15 @@ from napari_lungfm.gui.annotation.jobs import JobContext
 from napari_lungfm.inference.session import AnnotationSession, PromptOutcome
 from napari_lungfm.inference.session.events import Direction
 from napari_lungfm.inference.session.recording import Recording
-from napari_lungfm.inference.session.state import SessionState
+from napari_lungfm.inference.session.state import SessionState, changed_region
 from napari_lungfm.models.protocols import PromptableModel
 from napari_lungfm.models.registry import create_model
 
 #: Loaded models that are kept, so that going back to one is quick.
 _KEPT_MODELS = 2
+#: Most voxels of a patch (a slice at the least): drawing it and counting it takes a millisecond
+#: or two, and other events have their turn before the next one.
+_PATCH_VOXELS = 100_000
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class Report:
     ----------
     state
         All objects now.
-    patch
-        Where the label map may differ from before; ``None`` if nowhere.
+    patches
+        Where the label map may differ from before, in parts that are quickly drawn.
     can_undo, can_redo
         Whether there is something to undo, to do again.
     seconds
@@ -66,7 +69,7 @@ class Report:
     """
 
     state: SessionState
-    patch: Patch | None
+    patches: tuple[Patch, ...]
     can_undo: bool
     can_redo: bool
     seconds: float
@@ -76,9 +79,9 @@ class Report:
 class WalkFailedError(Exception):
     """A propagation failed; the session is as it was before it."""
 
-    def __init__(self, cause: BaseException, patch: Patch | None) -> None:
+    def __init__(self, cause: BaseException, patches: tuple[Patch, ...]) -> None:
         super().__init__(str(cause))
-        self.cause, self.patch = cause, patch
+        self.cause, self.patches = cause, patches
 
 
 @dataclass(eq=False)
@@ -123,6 +126,7 @@ class Engine:
     ) -> Report:
         """Open a session that was saved, or repeat one with another model."""
         start = time.perf_counter()
+        before = SessionState() if self.session is None else self.session.state
         model = self.model(wish)
         self.session = AnnotationSession.load(
             source,
@@ -131,8 +135,9 @@ class Engine:
             log=log,
             read_only=log is None,
             other_model=other_model,
+            options=_plain(wish),
         )
-        return self._report(start, self._whole(), None)
+        return self._report(start, changed_region(before, self.session.state), None)
 
     def recording(self) -> Recording:
         """Return all that was done so far, to repeat it."""
@@ -173,20 +178,22 @@ class Engine:
         start = time.perf_counter()
         session = self._open()
         stream = session.propagate(label, direction, until=until)
-        hull: Region | None = None
+        begun = shown = session.state
         try:
             for update in stream:
-                if update.changed is not None:
-                    hull = update.changed if hull is None else _hull(hull, update.changed)
+                shown = session.state
                 patch = self._patch(update.changed)
-                context.report(on_slice, update.z, patch, session.state)
+                context.report(on_slice, update.z, patch, shown)
                 if context.cancelled:
                     break
         except Exception as error:
-            raise WalkFailedError(error, self._patch(hull)) from error
+            region = changed_region(shown, session.state)
+            raise WalkFailedError(error, self._patches(region)) from error
         finally:
             stream.close()
-        return self._report(start, hull, label)
+        # All slices were told of, but for those that a cancelled walk could no longer clear.
+        told = begun if context.cancelled else shown
+        return self._report(start, changed_region(told, session.state), label)
 
     def save(self, path: PathInput) -> None:
         """Save log and masks into one file."""
@@ -197,9 +204,18 @@ class Engine:
             raise NoSessionError
         return self.session
 
-    def _whole(self) -> Region:
-        depth, height, width = self._open().geometry.shape
-        return (slice(0, depth), slice(0, height), slice(0, width))
+    def _patches(self, region: Region | None) -> tuple[Patch, ...]:
+        """Cut what has changed into parts that are quickly drawn."""
+        if region is None:
+            return ()
+        planes, rows, columns = region
+        area = (rows.stop - rows.start) * (columns.stop - columns.start)
+        step = max(_PATCH_VOXELS // max(area, 1), 1)
+        parts = (
+            (slice(z, min(z + step, planes.stop)), rows, columns)
+            for z in range(planes.start, planes.stop, step)
+        )
+        return tuple(Patch(part, self._open().labels(part)) for part in parts)
 
     def _patch(self, region: Region | None) -> Patch | None:
         return None if region is None else Patch(region, self._open().labels(region))
@@ -208,7 +224,7 @@ class Engine:
         session = self._open()
         return Report(
             session.state,
-            self._patch(region),
+            self._patches(region),
             session.can_undo,
             session.can_redo,
             time.perf_counter() - start,
@@ -222,9 +238,3 @@ class NoSessionError(Exception):
 
 def _plain(wish: ModelWish) -> Mapping[str, Any]:
     return dict(wish.options)
-
-
-def _hull(a: Region, b: Region) -> Region:
-    return tuple(  # type: ignore[return-value]
-        slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True)
-    )

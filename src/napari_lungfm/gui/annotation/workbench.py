@@ -1,38 +1,30 @@
-"""The workbench: an image, its layers and its session; opened, kept, restored and closed."""
+"""The workbench: an image, its layers and its session; opened, restored and closed."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image
-from psygnal import Signal
 
 from napari_lungfm._core.exceptions import LungFMError, OutputError
+from napari_lungfm.geometry import Volume
+from napari_lungfm.gui.annotation.autosave import Autosave
+from napari_lungfm.gui.annotation.bench_view import BenchView, Shown, counted
 from napari_lungfm.gui.annotation.facts import Annotation, Interaction
 from napari_lungfm.gui.annotation.images import volume_of
 from napari_lungfm.gui.annotation.jobs import Deliver, JobContext, JobQueue
 from napari_lungfm.gui.annotation.layers import AnnotationLayers
-from napari_lungfm.gui.annotation.notices import Level, Notice, explain
-from napari_lungfm.gui.annotation.palette import default_colour
-from napari_lungfm.gui.annotation.session_files import SAVED, SavedSession, SessionFiles
+from napari_lungfm.gui.annotation.notices import explain
+from napari_lungfm.gui.annotation.session_files import SavedSession, SessionFiles
 from napari_lungfm.gui.annotation.view import SliceView
-from napari_lungfm.gui.annotation.work import Engine, ModelWish, NoSessionError, Patch, Report
-from napari_lungfm.inference.session import AnnotatedObject, AnnotationSession, SessionState
+from napari_lungfm.gui.annotation.work import ModelWish, NoSessionError, Patch, Report
+from napari_lungfm.inference.session import AnnotationSession
 
 
-@dataclass(eq=False)
-class _Shown:
-    """What was last heard of the session, for the widgets to show."""
-
-    state: SessionState = field(default_factory=SessionState)
-    can_undo: bool = False
-    can_redo: bool = False
-
-
-class Workbench:
+class Workbench(BenchView):
     """What is open, and how answers of the engine get to the screen.
 
     All methods are for the GUI's thread and return at once; what takes time is done by the
@@ -48,93 +40,23 @@ class Workbench:
         Where sessions are kept; ``None`` keeps none.
     """
 
-    #: Something that a widget shows may have changed.
-    changed = Signal()
-    #: Something is to be said to the user.
-    noticed = Signal(Notice)
-    #: A `Walking` while a propagation is under way, then ``None``.
-    walking = Signal(object)
-    #: The label map on screen has changed: region, labels before, labels after.
-    labels_changed = Signal(object, object, object)
-    #: Another session is open, or none any more; the label map on screen is another one.
-    opened = Signal()
-    #: An `Interaction` is done.
-    interacted = Signal(object)
-    #: Sessions of this image that can be gone on with (a list of `SavedSession`).
-    restorable = Signal(object)
-
     def __init__(
         self, viewer: ViewerModel, deliver: Deliver, *, files: SessionFiles | None = None
     ) -> None:
+        super().__init__()
         self.viewer, self.defer, self._files = viewer, deliver, files
-        self.engine = Engine()
         self._queue = JobQueue(deliver, lambda _: self.changed.emit())
-        self._shown = _Shown()
-        self._colours: dict[int, str] = {}
-        self._began = time.monotonic()
-        self._active = 0
-        self._save_waits = self._closed = False
-        self.annotation: Annotation | None = None
+        self._autosave = Autosave(self.engine, self.submit, self.failed)
+        self._closed = False
         self.image: Image | None = None
         self.wish = ModelWish("classical")
         viewer.layers.events.removed.connect(self._on_layer_removed)
         viewer.layers.selection.events.active.connect(self._on_active_layer)
 
-    # ------------------------------------------------------------------ what is shown
-    @property
-    def state(self) -> SessionState:
-        """All objects, as last heard."""
-        return self._shown.state
-
-    @property
-    def objects(self) -> Mapping[int, AnnotatedObject]:
-        """Label → object."""
-        return self._shown.state.objects
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether there is something to undo."""
-        return self._shown.can_undo
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether there is something to do again."""
-        return self._shown.can_redo
-
     @property
     def busy(self) -> bool:
         """Whether the engine works or has work waiting."""
         return self._queue.pending > 0
-
-    @property
-    def active(self) -> int:
-        """Label of the object that prompts go to; 0 while there is none."""
-        return self._active if self._active in self.objects else 0
-
-    @property
-    def active_object(self) -> AnnotatedObject | None:
-        """The object that prompts go to."""
-        return self.objects.get(self._active)
-
-    @property
-    def session(self) -> AnnotationSession | None:
-        """The session, for reading; what changes it goes through the engine's thread."""
-        here = self.annotation
-        return self.engine.session if here is not None and here.ready else None
-
-    @property
-    def log(self) -> Path | None:
-        """Where the session is kept."""
-        return self.annotation.log if self.annotation else None
-
-    def colour_of(self, label: int) -> str:
-        """Return the colour of an object, ``#rrggbb``."""
-        return self._colours.get(label, default_colour(label))
-
-    def voxel_volume_ml(self) -> float:
-        """Return the volume of a voxel; NaN without an image."""
-        here = self.annotation
-        return float("nan") if here is None else here.volume.geometry.voxel_volume_ml
 
     # ------------------------------------------------------------------ beginning and ending
     def set_image(self, image: Image | None) -> None:
@@ -144,7 +66,25 @@ class Workbench:
         self.image = image
         if self.annotation is not None and self.annotation.image is not image:
             self.end()
+        self._look_for_sessions(image)
         self.changed.emit()
+
+    def _look_for_sessions(self, image: Image | None) -> None:
+        """Tell of sessions of an image before anybody works on it, after a crash say."""
+        files = self._files
+        # Other arrays than numpy's may take long to read; they are looked at when work begins.
+        if image is None or files is None or not isinstance(image.data, np.ndarray):
+            return
+        try:
+            volume = volume_of(image)
+        except LungFMError:  # said when it is to be worked on
+            return
+
+        def done(found: list[SavedSession]) -> None:
+            if found and self.image is image and self.annotation is None:
+                self.restorable.emit(found)
+
+        self.submit(lambda _: files.of_volume(volume), done)
 
     def set_model(self, wish: ModelWish) -> None:
         """Choose the model. Prompts that were given already are repeated with it."""
@@ -173,7 +113,7 @@ class Workbench:
             return None
         layers = AnnotationLayers(self.viewer, self.image, self.defer)
         view = SliceView(self.viewer, self.image)
-        log = self._files.new_log(self.image.name) if self._files else None
+        log = self._new_log(self.image, volume)
         here = Annotation(self.image, volume, layers, view, self.wish, log)
         self.annotation = here
         self.forget()
@@ -184,6 +124,11 @@ class Workbench:
         self.submit(lambda _: engine.open(volume, wish, log), self._on_opened, self._on_not_opened)
         self.opened.emit()
         return here
+
+    def _new_log(self, image: Image, volume: Volume) -> Path | None:
+        return (
+            self._files.new_log(image.name, volume.metadata.get("source")) if self._files else None
+        )
 
     def end(self) -> None:
         """Close the session; what was done is kept in its file, the masks stay on screen."""
@@ -214,8 +159,9 @@ class Workbench:
 
     def forget(self) -> None:
         """Begin with nothing shown."""
-        self._shown = _Shown()
-        self._save_waits, self._active, self._began = False, 0, time.monotonic()
+        self._shown, self._active, self._began = Shown(), 0, time.monotonic()
+        self._colours.clear()
+        self._autosave.forget()
 
     def connect(self, layers: AnnotationLayers) -> None:
         """Listen to new layers."""
@@ -244,13 +190,18 @@ class Workbench:
         session = self.engine.session
         if self._files and session is not None and here.log is not None:
             mark = session.entries[0]["image"].get("hash", "")
-            found = self._files.of_image(mark, other_than=here.log)
+            source = here.volume.metadata.get("source")
+            found = self._files.of_image(mark, source, other_than=here.log)
             if found and not self.objects:
                 self.restorable.emit(found)
 
     def _on_not_opened(self, error: BaseException) -> None:
+        log = self.log
         self.end()
         if isinstance(error, OutputError) and self._files is not None:
+            if log is not None and self._files.give_up(log):
+                self.begin()
+                return
             self._files = None
             self.say("warning", f"{error}. Press B again to go on without saving the session.")
             return
@@ -295,7 +246,7 @@ class Workbench:
         text: Callable[[], str],
     ) -> None:
         """Put another session in the place of the present one, which stays if that fails."""
-        log = self._files.new_log(here.image.name) if self._files else None
+        log = self._new_log(here.image, here.volume)
 
         def done(report: Report) -> None:
             if self._files:
@@ -333,8 +284,18 @@ class Workbench:
         done: Callable[[Any], None],
         failed: Callable[[BaseException], None] | None = None,
     ) -> None:
-        """Have the engine's thread do something; see `JobQueue.submit`."""
-        self._queue.submit(work, done, failed or self.failed)
+        """Have the engine's thread do something; see `JobQueue.submit`.
+
+        What a `Report` has changed is drawn before ``done`` hears of it.
+        """
+
+        def telling(context: JobContext) -> Any:
+            found = work(context)
+            for patch in found.patches if isinstance(found, Report) else ():
+                context.report(self.draw, patch)
+            return found
+
+        self._queue.submit(telling, done, failed or self.failed)
 
     def acted(self, report: Report, kind: str) -> None:
         """Show what an action has led to, and keep it."""
@@ -344,7 +305,9 @@ class Workbench:
             at = time.monotonic() - self._began
             self.interacted.emit(Interaction(obj.label, kind, report.seconds, len(obj.prompts), at))
         self.say_after(kind, report)
-        self._save_soon()
+        here = self.annotation
+        if here is not None:
+            self._autosave.soon(here.log, busy=self.busy)
 
     def failed(self, error: BaseException) -> None:
         """Say what went wrong; nothing has changed."""
@@ -361,14 +324,12 @@ class Workbench:
         here = self.annotation
         if here is None:
             return
-        self._shown = _Shown(report.state, report.can_undo, report.can_redo)
+        self._shown = Shown(report.state, report.can_undo, report.can_redo)
         if self._active not in self.objects and self.objects:
             opened = [i for i, each in self.objects.items() if each.locked is None]
             self._active = (opened or list(self.objects))[-1]
             here.layers.masks.selected_label = self._active
         self._recolour()
-        if report.patch is not None:
-            self.draw(report.patch)
         here.layers.show(self.state, {i: self.colour_of(i) for i in self.objects})
         self.changed.emit()
 
@@ -394,24 +355,6 @@ class Workbench:
             return
         colours = {label: self.colour_of(label) for label in (self.objects or (3,))}
         here.layers.colour(colours)
-
-    # ------------------------------------------------------------------ saving
-    def _save_soon(self) -> None:
-        """Save masks beside the log when the engine has nothing else to do."""
-        here = self.annotation
-        if here is None or here.log is None or self._save_waits or self._queue.pending > 0:
-            return
-        self._save_waits = True
-        path, engine = here.log.with_suffix(SAVED), self.engine
-
-        def done(_: object) -> None:
-            self._save_waits = False
-
-        def failed(error: BaseException) -> None:
-            self._save_waits = False
-            self.failed(error)
-
-        self.submit(lambda _: engine.save(path), done, failed)
 
     # ------------------------------------------------------------------ what the viewer tells
     def _on_layer_removed(self, event: Any) -> None:
@@ -443,12 +386,3 @@ class Workbench:
         label = int(here.layers.masks.selected_label)
         if label in self.objects and label != self._active:
             self.choose(label)
-
-    def say(self, level: Level, text: str) -> None:
-        """Tell the user something."""
-        self.noticed.emit(Notice(level, text))
-
-
-def counted(number: int, what: str) -> str:
-    """Return a number with its noun: ``"1 slice"``, ``"3 slices"``."""
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -32,16 +32,17 @@ from napari_lungfm.gui.widgets.look import heading, look_of
 from napari_lungfm.gui.widgets.message_bar import MessageBar
 from napari_lungfm.gui.widgets.model_box import CAPTION_WIDTH, ModelBox
 from napari_lungfm.gui.widgets.object_table import ObjectTable, PromptList
+from napari_lungfm.gui.widgets.open_box import OpenBar, OpenButton
 from napari_lungfm.gui.widgets.propagate_box import PropagateBox
 from napari_lungfm.gui.widgets.quality_panel import QualityPanel
 from napari_lungfm.gui.widgets.tool_box import STOP_KEY, TOOL_KEYS, ToolBox
-from napari_lungfm.gui.widgets.window_box import WindowBox
+from napari_lungfm.gui.widgets.window_box import OWN_KEY, WindowBox
 from napari_lungfm.preprocessing.windowing import WINDOWS, Window
 
 _WELCOME = "Press B, then drag a box around the tumour."
 #: Room for a vertical scroll bar, in pixels.
 _SCROLL_BAR = 14
-_NO_IMAGE = "Open a CT first: drop a DICOM folder here, or File → Open Sample → LungFM."
+_NO_IMAGE = "Open a CT first: press Open, or File → Open Sample → LungFM."
 
 
 class AnnotatePanel(DockedWidget):
@@ -77,6 +78,7 @@ class AnnotatePanel(DockedWidget):
         self.restore_text = QLabel()
         self.restore_text.setWordWrap(True)
         self.restore_button, self.dismiss_button = QPushButton("Restore"), QPushButton("Start anew")
+        self.open_button, self.open_bar = OpenButton(self.workplace.opening), OpenBar()
         self.image_combo = LayerCombo(self.viewer, Image, empty="no image is open")
         self.reference_combo = LayerCombo(self.viewer, Labels, nothing="none")
         self.models = ModelBox(GuiThread())
@@ -98,8 +100,10 @@ class AnnotatePanel(DockedWidget):
         layers.setVerticalSpacing(3)
         layers.addWidget(QLabel("Image"), 0, 0)
         layers.addWidget(self.image_combo, 0, 1)
+        layers.addWidget(self.open_button, 0, 2)
         layers.addWidget(QLabel("Reference"), 1, 0)
-        layers.addWidget(self.reference_combo, 1, 1)
+        layers.addWidget(self.reference_combo, 1, 1, 1, 2)
+        layers.addWidget(self.open_bar, 2, 1, 1, 2)
         layers.setColumnMinimumWidth(0, CAPTION_WIDTH)
         layers.setColumnStretch(1, 1)
         body = QWidget()
@@ -137,6 +141,11 @@ class AnnotatePanel(DockedWidget):
         self.follow(controller.restorable, self._offer)
         self.follow(controller.opened, self._on_opened)
         self.follow(self.viewer.events.theme, self._on_theme)
+        opening = self.workplace.opening
+        self.follow(opening.progressed, self.open_button.show_progress)
+        self.follow(opening.progressed, self.open_bar.show_progress)
+        self.follow(opening.noticed, self.message.show_notice)
+        self.follow(opening.opened, self.image_combo.choose)
         self.at_the_end(self.image_combo.disconnect_viewer)
         self.at_the_end(self.reference_combo.disconnect_viewer)
         self.at_the_end(self.models.close_downloads)
@@ -146,6 +155,7 @@ class AnnotatePanel(DockedWidget):
         self.models.wished.connect(self._on_wished)
         self.models.noticed.connect(self.message.show_notice)
         self.windows.chosen.connect(self._on_window)
+        self.windows.typed.connect(self._on_own_window)
         self.windows.outline.toggled.connect(self._on_outline)
         self.tools.chosen.connect(controller.use)
         self.tools.stop.connect(controller.stop_here)
@@ -162,6 +172,7 @@ class AnnotatePanel(DockedWidget):
             key: lambda name=name: self._on_window(name) for key, name in PRESET_KEYS.items()
         }
         return actions | {
+            OWN_KEY: self.windows.use_own,
             STOP_KEY: controller.stop_here,
             "G": self.propagation.propagate,
             "O": self.windows.outline.toggle,
@@ -210,6 +221,10 @@ class AnnotatePanel(DockedWidget):
         if self._image is not None and not self._image.rgb:
             show_window(self._image, WINDOWS[name])
         self._show_window()
+
+    def _on_own_window(self, window: Window) -> None:
+        if self._image is not None and not self._image.rgb:
+            show_window(self._image, window)
 
     def _on_outline(self, on: bool) -> None:
         self.workplace.comparing.outlines(only=on)

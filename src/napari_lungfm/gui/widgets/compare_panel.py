@@ -1,4 +1,4 @@
-"""Automatic masks and others, in one table."""
+"""Masks of automatic and promptable models and others, in one table."""
 
 import math
 
@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
+    QFileDialog,
     QGridLayout,
     QHBoxLayout,
     QHeaderView,
@@ -17,9 +18,10 @@ from qtpy.QtWidgets import (
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
+    QWidget,
 )
 
-from napari_lungfm.gui.annotation.comparing import ANNOTATION, Row, automatic_choices
+from napari_lungfm.gui.annotation.comparing import ANNOTATION, Computable, Row, computable
 from napari_lungfm.gui.annotation.notices import Notice
 from napari_lungfm.gui.widgets.docked import DockedWidget
 from napari_lungfm.gui.widgets.layer_combo import LayerCombo
@@ -34,11 +36,13 @@ _COLUMNS = {
     "HD95": "95th percentile Hausdorff distance in mm",
     "NSD": "normalised surface Dice at 2 mm",
 }
+#: The entry for a trained model that was not imported.
+_FOLDER = "folder of a trained model …"
 _HINT = "Compare scores every mask of the structure: the reference is chosen in Annotate."
 
 
 class ComparePanel(DockedWidget):
-    """Compute automatic masks, score all masks, find a consensus, go on from one of them.
+    """Compute masks, score all masks, find a consensus, go on from one of them.
 
     Parameters
     ----------
@@ -51,13 +55,16 @@ class ComparePanel(DockedWidget):
         self._comparing = comparing = self.workplace.comparing
         self.message = MessageBar()
         self.message.show_notice(Notice("hint", _HINT))
-        self.structure, self.automatic = _combo(), _combo()
-        self.automatic.addItems(automatic_choices())
-        self.automatic.setToolTip("The automatic models that are installed and trained here.")
+        self.structure, self.models = _combo(), ModelCombo()
+        self.models.setToolTip(
+            "Automatic models that are installed and trained here; and promptable ones, which "
+            "are given your prompts."
+        )
         self.run = QPushButton("Compute")
         self.bar = QProgressBar()
         self.bar.hide()
-        self.compare = QPushButton("Compare all masks")
+        self.compare = QPushButton("Compare all")
+        self.compare.setToolTip("Score every mask of the structure.")
         self.staple, self.majority = QPushButton("STAPLE"), QPushButton("Majority")
         self.disagree = QPushButton("Disagreement")
         self.source = LayerCombo(self.viewer, Labels, empty="no other mask")
@@ -95,7 +102,7 @@ class ComparePanel(DockedWidget):
         for row, (caption, widget, button) in enumerate(
             (
                 ("Structure", self.structure, self.compare),
-                ("Automatic", self.automatic, self.run),
+                ("Model", self.models, self.run),
                 ("Mask", self.source, self.start),
             )
         ):
@@ -176,13 +183,18 @@ class ComparePanel(DockedWidget):
             self.table.horizontalHeaderItem(i).setToolTip(tip)
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-        self.table.verticalHeader().setMaximumWidth(112)
+        self.table.verticalHeader().setMaximumWidth(130)
 
     def _on_run(self) -> None:
         if self._comparing.running:
             self._comparing.cancel()
-        elif self.automatic.currentText():
-            self._comparing.run_automatic(self.automatic.currentText())
+            return
+        wanted = self.models.chosen
+        if wanted is None:
+            name = QFileDialog.getExistingDirectory(self, "Folder of a trained model")
+            wanted = Computable(name) if name else None
+        if wanted is not None:
+            self._comparing.run(wanted)
 
     def _on_start(self) -> None:
         layer = self.source.layer
@@ -200,12 +212,44 @@ class ComparePanel(DockedWidget):
         self.message.set_look(look_of(self.viewer.theme))
 
 
+class ModelCombo(QComboBox):
+    """What can be computed, looked up anew whenever it is opened; at the end, any folder."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        _make_narrow(self)
+        self._listed: tuple[Computable, ...] = ()
+        self.list_anew()
+
+    @property
+    def chosen(self) -> Computable | None:
+        """The model; ``None`` for the folder of a trained one."""
+        index = self.currentIndex()
+        return self._listed[index] if 0 <= index < len(self._listed) else None
+
+    def list_anew(self) -> None:
+        """Look up the models; the choice stays where it can."""
+        kept, self._listed = self.currentText(), computable()
+        self.clear()
+        self.addItems([*(each.title for each in self._listed), _FOLDER])
+        self.setCurrentIndex(max(self.findText(kept), 0))
+
+    def showPopup(self) -> None:  # noqa: N802 - Qt's name
+        """Look them up, for one may have been fetched or trained since."""
+        self.list_anew()
+        super().showPopup()
+
+
 def _combo() -> QComboBox:
     combo = QComboBox()
+    _make_narrow(combo)
+    return combo
+
+
+def _make_narrow(combo: QComboBox) -> None:
     combo.setFocusPolicy(Qt.FocusPolicy.TabFocus)
     combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     combo.setMinimumContentsLength(8)
-    return combo
 
 
 def _text(value: float, digits: int) -> str:

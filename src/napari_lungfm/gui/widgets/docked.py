@@ -9,6 +9,9 @@ from qtpy.QtWidgets import QDockWidget, QWidget
 
 from napari_lungfm.gui.shared import Hold
 
+#: Milliseconds between two refreshes of a widget: often enough to look alive.
+_FRAME_MS = 40
+
 
 class _Ties:
     """What binds a widget to viewer and workplace; outlives the Qt half of the widget."""
@@ -70,7 +73,7 @@ class DockedWidget(QWidget):
         """Refresh once, however many things have changed."""
         if not self._waits and not self._ties.cut:
             self._waits = True
-            QTimer.singleShot(0, self._refresh_now)
+            QTimer.singleShot(_FRAME_MS, self._refresh_now)
 
     def refresh(self) -> None:
         """Show everything as it is now."""

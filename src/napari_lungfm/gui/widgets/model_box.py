@@ -24,7 +24,7 @@ from napari_lungfm.preprocessing.windowing import WINDOWS
 #: The entry for "whatever its publisher recommends".
 AS_PUBLISHED = "as published"
 #: Width of the captions on the left, in pixels, the same in all rows of the panel.
-CAPTION_WIDTH = 70
+CAPTION_WIDTH = 76
 
 
 class ModelBox(QWidget):

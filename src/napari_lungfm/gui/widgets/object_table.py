@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_lungfm.gui.annotation.controller import Controller
 from napari_lungfm.gui.widgets.look import heading, swatch
+from napari_lungfm.inference.session import AnnotatedObject
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt, Prompt, Stop, is_conditioning
 
 _LABEL = Qt.ItemDataRole.UserRole
@@ -36,6 +37,7 @@ class ObjectTable(QWidget):
     def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._controller = controller
+        self._voxels: dict[int, tuple[AnnotatedObject, int]] = {}
         self.tree = QTreeWidget()
         self.tree.setHeaderLabels(["Object", "Volume", "Slices"])
         self.tree.setRootIsDecorated(False)
@@ -86,7 +88,7 @@ class ObjectTable(QWidget):
                 item = QTreeWidgetItem(
                     [
                         each.name + locked,
-                        f"{each.voxels * per_voxel:.2f} mL" if extent else "–",
+                        f"{self._voxels_of(each) * per_voxel:.2f} mL" if extent else "–",
                         f"{extent[0]}–{extent[1]}" if extent else "–",
                     ]
                 )
@@ -105,6 +107,13 @@ class ObjectTable(QWidget):
         locked_now = obj is not None and obj.locked is not None
         self.lock.setText("Unlock" if locked_now else "Lock")
         self.delete.setEnabled(obj is not None and not locked_now)
+
+    def _voxels_of(self, obj: AnnotatedObject) -> int:
+        """Count the voxels of an object once: objects are values that do not change."""
+        known = self._voxels.get(obj.label)
+        if known is None or known[0] is not obj:
+            known = self._voxels[obj.label] = (obj, obj.voxels)
+        return known[1]
 
     def _on_clicked(self, item: QTreeWidgetItem, _: int) -> None:
         self._controller.choose(int(item.data(0, _LABEL)))

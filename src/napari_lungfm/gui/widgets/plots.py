@@ -14,6 +14,8 @@ from napari_lungfm.gui.widgets.look import Look, blend
 
 #: Slices that are shown on either side of the object, and the fewest slices shown.
 _MARGIN, _FEWEST = 3, 16
+#: Steps that the history has room for at the least.
+_FEWEST_STEPS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,17 +217,32 @@ class HistoryPlot(_Plot):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._values: list[float] = []
+        self._texts: list[str] = []
         self._title = ""
+        self.setMouseTracking(True)
 
     @property
     def values(self) -> list[float]:
         """What is drawn."""
         return self._values
 
-    def show_values(self, values: Sequence[float], title: str) -> None:
-        """Draw other values, each 0 to 1 or NaN."""
-        self._values, self._title = list(values), title
+    def show_values(self, values: Sequence[float], title: str, texts: Sequence[str] = ()) -> None:
+        """Draw other values, each 0 to 1 or NaN; a text for each is shown under the mouse."""
+        self._values, self._title, self._texts = list(values), title, list(texts)
         self.update()
+
+    def text_at(self, x: float) -> str:
+        """Return the text of the step that is nearest to a place in the widget."""
+        if not self._texts:
+            return ""
+        step = self.area.width() / max(len(self._values), _FEWEST_STEPS)
+        index = int((x - self.area.left()) / step)
+        return self._texts[min(max(index, 0), len(self._texts) - 1)]
+
+    def mouseMoveEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
+        """Say what a step was."""
+        text = self.text_at(event.position().x())  # type: ignore[attr-defined]
+        QToolTip.showText(event.globalPosition().toPoint(), text, self)  # type: ignore[attr-defined]
 
     def draw(self, painter: QPainter, look: Look) -> None:
         """Draw a line with a dot for each value."""
@@ -234,7 +251,7 @@ class HistoryPlot(_Plot):
         known = [(i, v) for i, v in enumerate(values) if not np.isnan(v)]
         if not known:
             return
-        step = area.width() / max(len(values), 8)
+        step = area.width() / max(len(values), _FEWEST_STEPS)
         points = [
             QPointF(area.left() + (i + 0.5) * step, area.bottom() - v * area.height())
             for i, v in known

@@ -1,5 +1,7 @@
 """Numbers and plots under the slider."""
 
+from typing import Any
+
 import napari
 import numpy as np
 from qtpy.QtCore import QTimer
@@ -11,6 +13,8 @@ from napari_lungfm.gui.widgets.plots import HistoryPlot, SlicePlot, SliceValues
 
 #: Milliseconds without a change before the distances of surfaces are computed.
 _PAUSE_MS = 900
+#: Width of the numbers in pixels.
+_NUMBERS_WIDTH = 220
 
 
 class QualityPanel(DockedWidget):
@@ -51,7 +55,7 @@ class QualityPanel(DockedWidget):
 
     def _lay_out(self) -> None:
         numbers = QWidget()
-        numbers.setFixedWidth(220)
+        numbers.setFixedWidth(_NUMBERS_WIDTH)
         column = QVBoxLayout(numbers)
         column.setContentsMargins(2, 0, 2, 0)
         column.setSpacing(2)
@@ -72,6 +76,12 @@ class QualityPanel(DockedWidget):
         self.setMaximumHeight(150)
 
     # ------------------------------------------------------------------ showing
+    def showEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Fix the size of the numbers: the window would be laid out anew with each of them."""
+        super().showEvent(event)
+        for label in (self.volume, self.slice, self.surface):
+            label.setFixedSize(_NUMBERS_WIDTH - 4, label.fontMetrics().lineSpacing() + 4)
+
     def _changed(self, *_: object) -> None:
         self.soon()
         self._pause.start()
@@ -133,12 +143,13 @@ class QualityPanel(DockedWidget):
     def _show_history(self) -> None:
         live = self._quality.live
         entries = live.history if live is not None else []
+        texts = [
+            f"step {i}: Dice {_score(each.dice)}, {each.n_prompts} prompts, {each.seconds:.1f} s"
+            for i, each in enumerate(entries, start=1)
+        ]
         seconds = sum(each.seconds for each in entries)
-        prompts = entries[-1].n_prompts if entries else 0
-        self.history.setToolTip(
-            f"Dice after each step: {len(entries)} steps, {prompts} prompts, {seconds:.1f} s"
-        )
-        self.history.show_values([each.dice for each in entries], "Dice by step")
+        title = f"Dice by step ({seconds:.0f} s)" if entries else "Dice by step"
+        self.history.show_values([each.dice for each in entries], title, texts)
         self.history.setVisible(self._quality.has_reference)
 
     def refresh_look(self, _: object = None) -> None:

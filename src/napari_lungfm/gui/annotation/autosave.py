@@ -1,0 +1,54 @@
+"""Masks saved beside the log whenever the engine has nothing else to do."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from napari_lungfm.gui.annotation.jobs import JobContext
+from napari_lungfm.gui.annotation.session_files import SAVED
+from napari_lungfm.gui.annotation.work import Engine
+
+#: Submits work with what follows when it is done, and when it fails.
+Submit = Callable[
+    [Callable[[JobContext], None], Callable[[None], None], Callable[[BaseException], None]], None
+]
+
+
+class Autosave:
+    """Saves the session of an engine, one saving at a time.
+
+    The log has every action already; with the masks beside it, opening computes nothing.
+
+    Parameters
+    ----------
+    engine
+        Whose session.
+    submit
+        See `Workbench.submit`.
+    failed
+        Told of what went wrong.
+    """
+
+    def __init__(
+        self, engine: Engine, submit: Submit, failed: Callable[[BaseException], None]
+    ) -> None:
+        self._engine, self._submit, self._failed = engine, submit, failed
+        self._waits = False
+
+    def forget(self) -> None:
+        """Another session begins: what was to be saved of the last one is dropped."""
+        self._waits = False
+
+    def soon(self, log: Path | None, *, busy: bool) -> None:
+        """Save masks beside a log, unless that waits already or other work does."""
+        if log is None or self._waits or busy:
+            return
+        self._waits = True
+        path = log.with_suffix(SAVED)
+        self._submit(lambda _: self._engine.save(path), self._on_saved, self._on_not_saved)
+
+    def _on_saved(self, _: None) -> None:
+        self._waits = False
+
+    def _on_not_saved(self, error: BaseException) -> None:
+        self._waits = False
+        self._failed(error)
