@@ -4,7 +4,7 @@ import sys
 import pytest
 
 COMMANDS = ["doctor", "demo", "convert", "models", "segment", "replay", "evaluate", "train"]
-COMMANDS += ["run", "report"]
+COMMANDS += ["run", "report", "audit", "datasets"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -145,9 +145,9 @@ def test_fetch_from_a_mirror(bench, unet, monkeypatch, own_folder):
     import threading
 
     from napari_lungfm.models import catalogue
-    from napari_lungfm.models.weights import download
+    from napari_lungfm.models.weights import fetch
 
-    monkeypatch.setattr(download, "SMALLEST", 1)
+    monkeypatch.setattr(fetch, "SMALLEST", 1)
     check = CheckValue("sha256", hashlib.sha256(unet.read_bytes()).hexdigest())
     card = catalogue.checkpoint_card("lungmask")
     file = dataclasses.replace(card.default, checks=(check,), size=None)

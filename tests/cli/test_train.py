@@ -149,3 +149,26 @@ def test_a_killed_training_goes_on_to_the_same_weights(files, tmp_path):
     one, other = (json.loads((out / "model.json").read_text()) for out in (parts, whole))
     assert one["files"] == other["files"]
     assert one["notes"] == []
+
+
+def test_folders_of_nnunets_own_need_trust(bench, tmp_path):
+    folder = tmp_path / "nnUNetTrainer__nnUNetPlans__2d"
+    (folder / "fold_0").mkdir(parents=True)
+    (folder / "plans.json").write_text("{}")
+    (folder / "dataset.json").write_text(
+        json.dumps({"channel_names": {"0": "CT"}, "labels": {"background": 0, "cancer": 1}})
+    )
+    (folder / "fold_0" / "checkpoint_final.pth").write_bytes(b"no pickle")
+    for arguments, code, message in (
+        ([], 2, "--trust"),
+        (["--trust"], 2, "--label 1=tumour"),
+        (["--trust", "--label", "tumour"], 2, "VALUE=STRUCTURE"),
+        (["--trust", "--label", "1=tumour"], 1, "cannot be read"),
+    ):
+        result = bench("models", "import", folder, "--as", "nnunet-2d:x", *arguments)
+        assert (result.code, message in result.err) == (code, True), result.err
+        assert result.err.strip().count("\n") == 0
+    result = bench("models", "export", folder, "--out", tmp_path / "out")
+    assert (result.code, "there is no trained" in result.err) == (1, True)
+    names = {row["name"] for row in bench("models", "list", "--json").json["models"]}
+    assert names >= {"nnunet-2d", "nnunet-3d-lowres", "nnunet-3d-fullres"}

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from napari_lungfm._core.imports import require
 from napari_lungfm.models.automatic.networks import DeepLabSpec, UNetSpec, build_network
 from napari_lungfm.models.macs import MacCounter, count_macs
 
@@ -58,7 +59,7 @@ def test_the_papers_networks_cost_what_others_counted(spec, giga) -> None:
 
 
 def test_the_encoder_of_medsam_costs_what_others_counted() -> None:
-    registry = pytest.importorskip("segment_anything").sam_model_registry
+    registry = require("segment_anything", purpose="a test").sam_model_registry
     with torch.device("meta"):
         encoder = registry["vit_b"]().image_encoder.eval()
         image = torch.empty(1, 3, 1024, 1024)

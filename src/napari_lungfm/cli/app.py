@@ -13,6 +13,7 @@ from napari_lungfm.cli import (
     audit,
     bench,
     convert,
+    datasets,
     doctor,
     evaluate,
     models,
@@ -37,6 +38,7 @@ app.command(name="doctor")(doctor.doctor)
 app.command(name="demo")(bench.demo)
 app.command(name="convert")(convert.convert)
 app.add_typer(models.app, name="models")
+app.add_typer(datasets.app, name="datasets")
 app.command(name="segment")(segment.segment)
 app.command(name="replay")(replay.replay)
 app.command(name="evaluate")(evaluate.evaluate)

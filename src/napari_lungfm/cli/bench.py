@@ -35,7 +35,8 @@ def run(
 ) -> int:
     """Run a benchmark: every case under every method, resuming where an earlier call stopped.
 
-    Paths in the configuration count from its own folder.
+    Methods that the configuration wants trained are trained first. Paths in the configuration
+    count from its own folder.
     """
     from napari_lungfm.benchmark.config import load_config
 
@@ -69,13 +70,18 @@ def demo(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> int:
-    """Run a small benchmark on synthetic chest CTs, and on real cases where they are there."""
+    """Run a small benchmark on synthetic chest CTs, and on real cases where they are there.
+
+    The automatic models are trained for real, each for a minute or so, on phantoms: their rows show
+    that the software works, not what such models can do.
+    """
     from napari_lungfm.benchmark.demo import demo_config
 
     started = time.perf_counter()
     config = demo_config(real_data)
     names = ", ".join(cohort.name for cohort in config.cohorts)
-    note(f"demo on: {names}")
+    trained = ", ".join(method.train for method in config.methods if method.train)
+    note(f"demo on: {names}; trained first: {trained}")
     if real_data is not None and len(config.cohorts) == 1:
         note(f"there are no public real cases at {real_data}: phantoms only")
     folder = _run(config, out, Path.cwd(), device)
@@ -160,14 +166,19 @@ def _progress() -> "Iterator[Listener]":
 
         def listen(event: "RunEvent") -> None:
             text = f"{event.text}  ({event.failed} failed)" if event.failed else event.text
-            bar.update(task, description=text[:80], completed=event.done, total=event.total)
+            total = event.total or None  # unknown when a training begins
+            bar.update(task, description=text[:80], completed=event.done, total=total)
+            if event.kind == "training":
+                bar.console.print(event.text, markup=False, highlight=False)
 
         yield listen
 
 
 def _plain_listener() -> "Listener":
     def listen(event: "RunEvent") -> None:
-        if event.kind in ("unit", "skip", "end"):
+        if event.kind == "training":
+            note(event.text)
+        elif event.kind in ("unit", "skip", "end"):
             note(f"[{event.done}/{event.total}] {event.text}")
 
     return listen

@@ -137,24 +137,50 @@ def import_weights(
         str | None,
         typer.Option("--as", metavar="NAME", help="What it is: medsam, or medsam:mine."),
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Whoever made the folder is trusted: nnU-Net's own are pickles."
+        ),
+    ] = False,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VALUE=STRUCTURE", help="What a label of nnU-Net's is, as in 1=tumour."
+        ),
+    ] = None,
     folder: Folder = None,
     as_json: Json = False,
 ) -> None:
     """Examine a file of weights, or the folder of a trained model, and copy it into the store.
 
     Without --as a published check value decides, or what the file says of its own training.
+    nnU-Net's own folders (plans.json, dataset.json, fold_0/...) need --trust.
     """
     from napari_lungfm.models.weights.fetch import licence_text
     from napari_lungfm.models.weights.importing import import_file
 
     if file.is_dir():
-        place = _trained(folder).add(file, name)
+        place = _trained(folder).add(file, name, trust=trust, labels=_labels(label or []))
         _show_trained(place, as_json)
         return
     with _progress(f"reading {file.name}") as progress:
         stored = import_file(file, name, store=_store(folder), progress=progress)
     note(licence_text(stored.card))
     _report(stored, as_json)
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A trained nnU-Net, or its folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    folder: Folder = None,
+) -> None:
+    """Write a trained nnU-Net as nnU-Net itself keeps it, with its checkpoint."""
+    from napari_lungfm.models.automatic.nnunet_folders import export_nnunet
+
+    place = export_nnunet(_trained_place(name, folder), out)
+    note(f"apply it with: nnUNetv2_predict_from_modelfolder -m {place} -i IMAGES -o MASKS -f 0")
 
 
 @app.command()
@@ -221,12 +247,27 @@ def _trained_place(name: str, folder: Path | None) -> Path:
     return Path(name) if is_trained_model(name) else _trained(folder).find(name)
 
 
+def _labels(pairs: list[str]) -> dict[int, str]:
+    """Return label value → structure, as they stand on the command line."""
+    from napari_lungfm._core.exceptions import UsageError
+
+    labels: dict[int, str] = {}
+    for pair in pairs:
+        value, _, title = pair.partition("=")
+        if not value.strip().isdecimal() or not title.strip():
+            msg = f"--label '{pair}' is not VALUE=STRUCTURE, as in 1=tumour"
+            raise UsageError(msg)
+        labels[int(value)] = title.strip()
+    return labels
+
+
 def _verify_trained(place: Path) -> dict[str, Any]:
     """Compare the files with the description, and load the model strictly."""
     from napari_lungfm.models.automatic.trained import read_description
-    from napari_lungfm.models.registry import create_automatic_model
+    from napari_lungfm.models.registry import create_automatic_model, create_model, is_automatic
 
-    create_automatic_model(str(place), device="cpu")
+    create = create_automatic_model if is_automatic(str(place)) else create_model
+    create(str(place), device="cpu")
     description = read_description(place)
     return {"path": str(place), "architecture": description.architecture, "checked": []}
 

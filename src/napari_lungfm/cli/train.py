@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_lungfm.cli.console import note, print_json, stderr_console
+from napari_lungfm.cli.finetune import (
+    fine_tuning_summaries,
+    is_fine_tuning,
+    train_fine_tuning,
+)
 
 if TYPE_CHECKING:
     from napari_lungfm.models.automatic.trained import TrainedModel
@@ -35,7 +40,9 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Train an automatic model on the training part of a cohort, or LungFM-S on synthetic images.
+    """Train an automatic model or fine-tune a promptable one on the training part of a cohort.
+
+    Or train LungFM-S on synthetic images.
 
     The folder holds the weights, their configuration, the log, the validation scores and the
     patients that the model has seen; `segment --model FOLDER` applies it. After an interruption
@@ -56,6 +63,17 @@ def train(
             msg = "LungFM-S is trained on synthetic images only: leave --cohort out"
             raise UsageError(msg)
         _train_lungfm(config, out, resume=resume, device=device, as_json=as_json)
+        return
+    if is_fine_tuning(config):
+        train_fine_tuning(
+            config,
+            out,
+            cohort,
+            resume=resume,
+            device=device,
+            as_json=as_json,
+            display=_display,
+        )
         return
     from napari_lungfm.training.automatic.config import load_training
     from napari_lungfm.training.automatic.run import train_automatic
@@ -118,12 +136,13 @@ def _list(as_json: bool) -> None:
     from napari_lungfm.training.automatic.config import shipped_configs
 
     shipped = {name: yaml.safe_load(text)["summary"] for name, text in shipped_configs().items()}
+    shipped |= fine_tuning_summaries()
     shipped["lungfm-s"] = "the promptable model that ships with the package; synthetic images only"
     if as_json:
         print_json(shipped)
         return
     for name, summary in shipped.items():
-        typer.echo(f"{name:<20} {summary}")
+        typer.echo(f"{name:<24} {summary}")
 
 
 @contextmanager

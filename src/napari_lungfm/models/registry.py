@@ -86,18 +86,39 @@ _FACTORIES: dict[str, str] = {
 _AUTOMATIC_FACTORIES: dict[str, str] = {
     "lungmask": "napari_lungfm.models.automatic.lungmask_model:lungmask_model",
 }
+#: `TrainedModel.family` of fine-tuned promptable models → what loads its folder.
+_FINE_TUNED_FACTORIES: dict[str, str] = {
+    f"finetuned-{network}": f"napari_lungfm.models.foundation.finetuned:finetuned_{network}"
+    for network in ("sam", "sam2", "lungfm")
+}
+#: The name that fine-tuned promptable models go by once they are imported.
+_FINE_TUNED = ModelCard(
+    "finetuned", "foundation", 0, "as its base", "a promptable model, fine-tuned by you"
+)
 #: `TrainedModel.family` → what loads its folder.
 _TRAINED_FACTORIES: dict[str, str] = {
     "slice-network": "napari_lungfm.models.automatic.loading:load_slice_network",
+    "nnunet": "napari_lungfm.models.automatic.nnunet_model:load_nnunet",
 }
 #: What can be trained: card by the name that its trained models go by. Parameters are those of
-#: the paper's configuration; a trained model has its own.
+#: the paper's configuration, of nnU-Net those of its usual plans; a trained model has its own.
 _TRAINABLE = {
     card.name: card
     for card in (
         ModelCard("unet", "automatic", 31_030_788, "unstated", "U-Net on slices, trained by you"),
         ModelCard(
             "deeplabv3", "automatic", 58_626_628, "unstated", "DeepLabV3 on slices, trained by you"
+        ),
+        ModelCard("nnunet-2d", "automatic", 46_328_604, "unstated", "nnU-Net v2, trained by you"),
+        ModelCard(
+            "nnunet-3d-lowres",
+            "automatic",
+            31_197_204,
+            "unstated",
+            "nnU-Net v2 on a coarser grid, trained by you",
+        ),
+        ModelCard(
+            "nnunet-3d-fullres", "automatic", 31_197_204, "unstated", "nnU-Net v2, trained by you"
         ),
     )
 }
@@ -173,14 +194,21 @@ def automatic_names() -> tuple[str, ...]:
     return (*_published_automatic(), _LUNGS.card.name, *_TRAINABLE)
 
 
+def fine_tuned_names() -> tuple[str, ...]:
+    """Return the names of the fine-tuned promptable models that were imported here."""
+    return TrainedStore().names(_FINE_TUNED.name)
+
+
 def trainable_cards() -> tuple[ModelCard, ...]:
     """Return the cards of what can be trained; each trained model has a card of its own."""
-    return tuple(_TRAINABLE.values())
+    return (*_TRAINABLE.values(), _FINE_TUNED)
 
 
 def is_automatic(name: str) -> bool:
-    """Tell whether a name is an automatic model's, or the folder of a trained model."""
-    return name.partition(":")[0] in automatic_names() or is_trained_model(name)
+    """Tell whether a name is an automatic model's, or the folder of one that was trained."""
+    if name.partition(":")[0] in automatic_names():
+        return True
+    return is_trained_model(name) and read_description(name).architecture != _FINE_TUNED.name
 
 
 def model_card(name: str) -> ModelCard:
@@ -299,7 +327,8 @@ def create_automatic_model(name: str, /, *, device: str = "auto", **options: Any
     LungFMError
         If its weights are missing or unusable.
     """
-    if not is_automatic(name) and name in (*model_names(), *checkpoint_names()):
+    promptable = name in (*model_names(), *checkpoint_names()) or trained_model(name) is not None
+    if not is_automatic(name) and promptable:
         msg = f"'{name}' is a promptable model: it needs boxes or clicks"
         raise UsageError(msg)
     model: AutomaticModel = _create(name, device, options)
@@ -392,7 +421,7 @@ def _published_automatic() -> tuple[str, ...]:
 
 def _trained_folder(name: str) -> Path | None:
     """Folder of a trained model that a name or path stands for."""
-    if name.partition(":")[0] in _TRAINABLE:
+    if name.partition(":")[0] in (*_TRAINABLE, _FINE_TUNED.name):
         return TrainedStore().find(name)
     return Path(name) if is_trained_model(name) else None
 
@@ -404,7 +433,10 @@ def _entry(name: str) -> _Entry:
         return _LUNGS
     folder = _trained_folder(name)
     if folder is not None:
-        return _trained_entry(folder, read_description(folder))
+        description = read_description(folder)
+        if description.family in _FINE_TUNED_FACTORIES:
+            return _fine_tuned_entry(name, folder, description)
+        return _trained_entry(folder, description)
     model = name.partition(":")[0]
     if model not in (*_foundation_names(), *_published_automatic()):
         _explain_unknown(name)
@@ -434,6 +466,21 @@ def _trained_entry(folder: Path, description: TrainedModel) -> _Entry:
     )
     factory = _TRAINED_FACTORIES[description.family]
     return _Entry(card, factory, (("folder", str(folder)),), on_device=True)
+
+
+def _fine_tuned_entry(name: str, folder: Path, description: TrainedModel) -> _Entry:
+    base = description.settings.get("base", {})
+    card = ModelCard(
+        description.title,
+        "foundation",
+        description.parameters,
+        str(base.get("licence", "unstated")),
+        f"{base.get('name', 'a network')} fine-tuned on {description.cohort or 'nothing'}",
+    )
+    factory = _FINE_TUNED_FACTORIES[description.family]
+    # Logs of sessions are replayed by the model's name: it has to lead here again.
+    own = name if name.partition(":")[0] == _FINE_TUNED.name else str(folder.resolve())
+    return _Entry(card, factory, (("folder", str(folder)), ("name", own)), on_device=True)
 
 
 def _explain_unknown(name: str) -> NoReturn:

@@ -215,7 +215,7 @@ def run_fit(
     """
     _quiet()
     last = out / "checkpoints" / "last.ckpt"
-    start = _Start.now(settings, decided_by, device)
+    start = FitStart.now(settings, decided_by, device)
     if not resume and not is_helper_process() and (out / "run.json").is_file():
         msg = f"'{out}' holds a training already; continue it with --resume or choose another"
         raise UsageError(msg)
@@ -304,15 +304,26 @@ def load_weights(module: torch.nn.Module, checkpoint: Path) -> None:
 
 # ---------------------------------------------------------------------------- what decides a fit
 @dataclass(frozen=True)
-class _Start:
-    """What decides a fit, and where it runs."""
+class FitStart:
+    """What decides a fit, and where it runs.
+
+    Parameters
+    ----------
+    decided_by
+        Plain values; a fit is only resumed with the same.
+    environment
+        Machine and versions, by what they are called in notes.
+    deterministic
+        The same steps give the same result here.
+    """
 
     decided_by: dict[str, Any]
     environment: dict[str, str]
     deterministic: bool
 
     @classmethod
-    def now(cls, settings: FitSettings, decided_by: Mapping[str, Any], device: str) -> "_Start":
+    def now(cls, settings: FitSettings, decided_by: Mapping[str, Any], device: str) -> "FitStart":
+        """Return that of a fit which begins now; see `run_fit`."""
         picked = pick_device(device)
         environment = {
             **{f"version of {name}": version for name, version in package_versions().items()},
@@ -327,6 +338,7 @@ class _Start:
         return cls(plain, environment, settings.deterministic or picked.type == "cpu")
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as ``run.json`` keeps it."""
         return {
             "schema_version": SCHEMA_VERSION,
             "decided_by": self.decided_by,
@@ -334,7 +346,15 @@ class _Start:
         }
 
     def compare(self, path: Path) -> tuple[str, ...]:
-        """Refuse to resume something else; say why the result will not be the same bit for bit."""
+        """Compare with a ``run.json``; return why the result will not be the same bit for bit.
+
+        Raises
+        ------
+        ConfigError
+            If something else is to be resumed.
+        FitError
+            If the file cannot be read.
+        """
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
             decided, environment = before["decided_by"], before["environment"]

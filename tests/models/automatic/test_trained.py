@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from napari_lungfm._core.exceptions import UsageError  # noqa: E402
+from napari_lungfm._core.files import file_sha256  # noqa: E402
 from napari_lungfm.geometry import Structure, Volume, VolumeGeometry, reorient  # noqa: E402
 from napari_lungfm.models.automatic.loading import (  # noqa: E402
     SLICE_NETWORK,
@@ -20,7 +21,6 @@ from napari_lungfm.models.automatic.trained import (  # noqa: E402
     SeenPatient,
     SeenPatientError,
     TrainedModel,
-    file_sha256,
     hash_image,
     hash_parts,
     read_description,

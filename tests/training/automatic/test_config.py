@@ -61,6 +61,35 @@ def test_what_makes_no_sense_is_refused_with_its_place(tiny_values, changes, mes
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("configuration", ["2d", "3d_lowres", "3d_fullres"])
+def test_the_default_pipeline_of_nnunet_is_left_as_it_is(configuration):
+    training = load_training(f"nnunet-{configuration}")
+    assert training.configuration == configuration
+    assert (training.preset, training.gpu_memory_gb) == ("default", 8.0)
+    assert (training.epochs, training.iterations, training.validation_iterations) == (1000, 250, 50)
+    assert training.validation == 0.2  # one of nnU-Net's five folds
+    assert load_training(f"nnunet-{configuration}-small").preset == "small"
+    assert load_training(training.architecture) == training  # nnunet-3d-lowres, as models are named
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"configuration": "3d_cascade_fullres"}, "configuration"),
+        ({"fit": {"epochs": 3}}, "fit: Extra inputs"),
+        ({"kind": "magic"}, "no training 'magic'"),
+        ({"structures": ["tumour", "tumour"]}, "listed twice"),
+        ({"epochs": 0}, "epochs"),
+    ],
+)
+def test_wrong_settings_of_nnunet_are_named(changes, message):
+    values = {"kind": "nnunet", "name": "n", "configuration": "2d"}
+    assert parse_training(values).targets
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_training({**values, **changes})
+    assert "\n" not in str(caught.value)
+
+
 def test_a_cohort_may_come_from_a_file_of_its_own(tmp_path):
     cohort, several = tmp_path / "cohort.yaml", tmp_path / "several.yaml"
     cohort.write_text(yaml.safe_dump(COHORT))

@@ -7,9 +7,9 @@ from napari_lungfm._core.exceptions import ConfigError, UsageError  # noqa: E402
 from napari_lungfm.datasets.phantom_cohort import PhantomCohort  # noqa: E402
 from napari_lungfm.models.automatic.trained import SeenPatientError, hash_image  # noqa: E402
 from napari_lungfm.models.registry import create_automatic_model, trained_model  # noqa: E402
-from napari_lungfm.training.automatic import run  # noqa: E402
 from napari_lungfm.training.automatic.config import parse_training  # noqa: E402
 from napari_lungfm.training.automatic.run import train_automatic  # noqa: E402
+from napari_lungfm.training.automatic.split import split_cases  # noqa: E402
 
 COHORT = {"kind": "phantom", "name": "clinic", "n_test": 1, "n_train": 2}
 
@@ -117,13 +117,12 @@ def test_lungmask_labels_are_never_replaced_by_the_fallback(train, tmp_path, mon
         train(changes={"missing_lungs": "lungmask"})
 
 
-def test_validation_patients_depend_on_seed_and_names_only(tiny_values, make_cohort, tmp_path):
+def test_validation_patients_depend_on_seed_and_names_only(tmp_path):
     from napari_lungfm.training.automatic.prepared import PreparedCase
 
-    config = parse_training(tiny_values)
     cases = [PreparedCase(n, tmp_path / n, n, n) for n in "abcdefghij"]
-    one = run.split_cases(cases, config)
-    other = run.split_cases(cases[::-1], config)
+    one = split_cases(cases, 0.3, seed=1)
+    other = split_cases(cases[::-1], 0.3, seed=1)
     assert {c.name for c in one.validation} == {c.name for c in other.validation}
     assert len(one.validation) == 3
     assert len(one.train) == 7

@@ -5,11 +5,14 @@ They lie beside the pretrained weights, as ``<weights>/trained/<architecture>/<l
 
 import re
 import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.files import make_folder, output_error
 from napari_lungfm._core.types import PathInput
+from napari_lungfm.models.automatic.nnunet_folders import import_nnunet, is_nnunet_folder
 from napari_lungfm.models.automatic.trained import (
     DESCRIPTION,
     TrainedModel,
@@ -70,25 +73,43 @@ class TrainedStore:
         )
         raise WeightsNotFoundError(msg)
 
-    def add(self, source: PathInput, name: str | None = None) -> Path:
+    def add(
+        self,
+        source: PathInput,
+        name: str | None = None,
+        *,
+        trust: bool = False,
+        labels: Mapping[int, str] | None = None,
+    ) -> Path:
         """Copy the folder of a trained model into the store.
 
         Parameters
         ----------
         source
-            What a training left; its run folder is not copied.
+            What a training left, whose run folder is not copied; or a model as nnU-Net keeps it.
         name
             ``unet`` or ``unet:label``; its architecture decides what stands before the colon.
+        trust
+            Whoever made the folder is trusted. nnU-Net's own are pickles, which can run any code
+            when they are read; ours are read without that.
+        labels
+            See `import_nnunet`.
 
         Raises
         ------
         UsageError
-            If the folder is no trained model, or the name is another architecture's.
+            If the folder is no trained model, is of nnU-Net's own and not trusted, or the name is
+            another architecture's.
         WeightsError
             If the files were changed.
         OutputError
             If it cannot be copied; what the store had stays as it was.
         """
+        if is_nnunet_folder(source) and not is_trained_model(source):
+            return self._add_nnunet(Path(source), name, trust, labels)
+        if labels:
+            msg = f"'{source}' says itself what its labels are; leave them out"
+            raise UsageError(msg)
         description = read_description(source)
         architecture, _, label = (name or description.architecture).partition(":")
         if architecture != description.architecture:
@@ -101,6 +122,20 @@ class TrainedStore:
         target = self.folder / architecture / (label or DEFAULT_LABEL)
         _copy(Path(source), target, description)
         return target
+
+    def _add_nnunet(
+        self, source: Path, name: str | None, trust: bool, labels: Mapping[int, str] | None
+    ) -> Path:
+        if not trust:
+            msg = (
+                f"'{source}' is a model as nnU-Net keeps it: pickles, which can run any code when "
+                "they are read; if you trust whoever made it, import it with --trust"
+            )
+            raise UsageError(msg)
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "model"
+            import_nnunet(source, made, labels=labels)
+            return self.add(made, name)
 
 
 def _copy(source: Path, target: Path, description: TrainedModel) -> None:

@@ -1,8 +1,9 @@
 """The folder of a trained model: what is in it, writing it, and reading it again.
 
 ``model.json`` says everything about the model, ``weights.safetensors`` has the tensors,
-``config.yaml`` the configuration of its training, ``log.csv`` the course of it. The description is
-written last, so a folder without one is unfinished. Nothing heavy is imported here.
+``config.yaml`` the configuration of its training, ``log.csv`` the course of it; nnU-Net's have its
+``plans.json`` and ``dataset.json`` too. The description is written last, so a folder without one is
+unfinished. Nothing heavy is imported here.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_lungfm._core.exceptions import UsageError
-from napari_lungfm._core.files import write_json
+from napari_lungfm._core.files import file_sha256, write_json
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.geometry import Volume, to_axial
 from napari_lungfm.models.weights import WeightsError
@@ -59,9 +60,9 @@ class TrainedModel(_Model):
     Parameters
     ----------
     family
-        What reads and runs it: ``"slice-network"`` for U-Net and DeepLabV3.
+        What reads and runs it: ``"slice-network"`` for U-Net and DeepLabV3, ``"nnunet"``.
     architecture
-        The name that it goes by: ``unet``, ``deeplabv3``.
+        The name that it goes by: ``unet``, ``deeplabv3``, ``nnunet-2d``.
     title
         Name of the configuration that it was trained with, for tables.
     small
@@ -213,29 +214,15 @@ def read_description(folder: PathInput) -> TrainedModel:
     return description
 
 
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file.
-
-    Raises
-    ------
-    WeightsError
-        If it cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        msg = f"'{path}' cannot be read: {error.strerror or error}; copy the model again"
-        raise WeightsError(msg) from error
-
-
 def check_files(folder: PathInput, description: TrainedModel) -> None:
     """Compare the files of a trained model with what its description says.
 
     Raises
     ------
+    InputFileError
+        If one is gone.
     WeightsError
-        If one is gone or was changed.
+        If one was changed.
     """
     for name, expected in description.files.items():
         path = Path(folder) / name

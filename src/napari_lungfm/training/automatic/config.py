@@ -3,38 +3,34 @@
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from napari_lungfm._core.exceptions import ConfigError, InputFileError, LungFMError
+from napari_lungfm._core.config import parse_model
+from napari_lungfm._core.exceptions import ConfigError, InputFileError
 from napari_lungfm._core.types import PathInput
-from napari_lungfm.datasets.file_cohort import FileCohort
-from napari_lungfm.datasets.phantom_cohort import PhantomCohort
-from napari_lungfm.geometry import Structure
 from napari_lungfm.models.automatic.networks import NetworkSpec
-from napari_lungfm.models.automatic.postprocessing import parse_steps
 from napari_lungfm.models.automatic.slice_network import InputSpec
+from napari_lungfm.training.automatic.nnunet.config import NNUNetTraining
+from napari_lungfm.training.automatic.settings import (
+    Count,
+    Fraction,
+    Positive,
+    StrictModel,
+    TrainingSettings,
+)
 from napari_lungfm.training.fit import FitSettings
 
-CohortSpec = Annotated[FileCohort | PhantomCohort, Field(discriminator="kind")]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class AllSlices(_Model):
+class AllSlices(StrictModel):
     """Every slice of every training case once per epoch, in random order."""
 
     kind: Literal["all"] = "all"
 
 
-class ForegroundSlices(_Model):
+class ForegroundSlices(StrictModel):
     """Slices drawn so that tumours are not rare, cases equally often whatever their size.
 
     Parameters
@@ -60,7 +56,7 @@ class ForegroundSlices(_Model):
         return self
 
 
-class OptimiserSpec(_Model):
+class OptimiserSpec(StrictModel):
     """How weights are changed.
 
     Parameters
@@ -82,24 +78,13 @@ class OptimiserSpec(_Model):
     warm_up: Annotated[int, Field(ge=0)] = 0
 
 
-class AutomaticTraining(_Model):
-    """Everything that decides the training of a U-Net or DeepLabV3.
+class AutomaticTraining(TrainingSettings):
+    """Everything that decides the training of a U-Net or DeepLabV3, beside `TrainingSettings`.
 
     Parameters
     ----------
-    name
-        What the trained model is called in tables.
-    summary
-        One line on what the configuration is for.
-    small
-        A preset for demonstrations: what it trains says nothing about the architecture.
     network, inputs
         The network and what it sees.
-    structures
-        What it learns; every training case must have all of them.
-    missing_lungs
-        What to do with cases whose reference has no lungs: refuse them, or complete them by
-        ``lungmask`` (as the paper did) or ``lungs-classical``.
     validation
         Part of the training patients that is set aside to watch the training and, with
         ``keep: best``, to choose the weights.
@@ -114,22 +99,11 @@ class AutomaticTraining(_Model):
         Epochs, seed, precision, ...
     keep
         Which weights become the model: of the last epoch, or the best on validation cases.
-    postprocessing
-        Names of `POSTPROCESSING` that the trained model applies.
-    cohort
-        The cases; may be given on the command line instead.
     """
 
-    schema_version: Literal[1] = 1
     kind: Literal["automatic"] = "automatic"
-    name: Annotated[str, Field(min_length=1)]
-    summary: str = ""
-    small: bool = False
     network: NetworkSpec
     inputs: InputSpec = InputSpec()
-    structures: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(s.title for s in Structure)
-    missing_lungs: Literal["refuse", "lungmask", "lungs-classical"] = "refuse"
-    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     sampling: Annotated[AllSlices | ForegroundSlices, Field(discriminator="kind")] = AllSlices()
     augmentation: Literal["none", "standard"] = "none"
     loss: Literal["cross-entropy", "dice-cross-entropy"] = "cross-entropy"
@@ -138,19 +112,9 @@ class AutomaticTraining(_Model):
     workers: Annotated[int, Field(ge=0)] | None = None
     fit: FitSettings
     keep: Literal["last", "best"] = "last"
-    postprocessing: tuple[str, ...] = ()
-    cohort: CohortSpec | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        try:
-            twice = len(self.targets) != len(set(self.targets))
-            parse_steps(self.postprocessing)
-        except LungFMError as error:
-            raise ValueError(str(error)) from error
-        if twice:
-            msg = "structures: one is listed twice"
-            raise ValueError(msg)
         if self.network.architecture == "deeplabv3":
             if self.inputs.channels not in (1, 3):
                 msg = "inputs.neighbours: DeepLabV3 takes 0 or 1, its networks have 3 channels"
@@ -163,21 +127,13 @@ class AutomaticTraining(_Model):
             raise ValueError(msg)
         return self
 
-    @property
-    def targets(self) -> tuple[Structure, ...]:
-        """The structures in the order of the classes."""
-        return tuple(Structure.from_title(title) for title in self.structures)
 
-    def decided_by(self) -> dict[str, Any]:
-        """Return what decides the result, in plain values; titles and workers do not."""
-        values = self.model_dump(mode="json", exclude={"summary", "workers", "fit", "cohort"})
-        return {"configuration": values}
-
-    def to_yaml(self) -> str:
-        """Return the configuration as YAML, defaults spelled out."""
-        values = self.model_dump(mode="json", exclude_none=True)
-        text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-        return text
+#: A training of any kind of automatic model.
+AnyTraining: TypeAlias = AutomaticTraining | NNUNetTraining
+_KINDS: dict[str, type[AutomaticTraining] | type[NNUNetTraining]] = {
+    "automatic": AutomaticTraining,
+    "nnunet": NNUNetTraining,
+}
 
 
 @cache
@@ -188,7 +144,7 @@ def shipped_configs() -> dict[str, str]:
     return {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in files}
 
 
-def load_training(source: PathInput, cohort: PathInput | None = None) -> AutomaticTraining:
+def load_training(source: PathInput, cohort: PathInput | None = None) -> AnyTraining:
     """Read a configuration.
 
     Parameters
@@ -206,8 +162,9 @@ def load_training(source: PathInput, cohort: PathInput | None = None) -> Automat
     ConfigError
         If it is not valid; the message names each wrong key.
     """
-    name = str(source)
     shipped = shipped_configs()
+    # Models are called nnunet-3d-lowres, nnU-Net's configurations 3d_lowres: both are understood.
+    name = str(source).replace("nnunet-3d-", "nnunet-3d_")
     if Path(source).is_file():
         values = read_yaml(Path(source))
     elif name in shipped:
@@ -220,22 +177,19 @@ def load_training(source: PathInput, cohort: PathInput | None = None) -> Automat
     return parse_training(values, where=f"'{name}'")
 
 
-def parse_training(
-    values: dict[str, Any], *, where: str = "the configuration"
-) -> AutomaticTraining:
-    """Check plain values and return the configuration.
+def parse_training(values: dict[str, Any], *, where: str = "the configuration") -> AnyTraining:
+    """Check plain values and return the configuration; its ``kind`` says of what.
 
     Raises
     ------
     ConfigError
         If they are not valid.
     """
-    try:
-        return AutomaticTraining.model_validate(values)
-    except ValidationError as error:
-        problems = "; ".join(_explain(problem) for problem in error.errors())
-        msg = f"{where}: {problems}"
-        raise ConfigError(msg) from error
+    kind = values.get("kind", "automatic")
+    if kind not in _KINDS:
+        msg = f"{where}: kind: there is no training '{kind}'; choose from {', '.join(_KINDS)}"
+        raise ConfigError(msg)
+    return parse_model(_KINDS[kind], values, where)
 
 
 def read_cohort(path: Path) -> Any:
@@ -282,9 +236,3 @@ def read_yaml(path: Path) -> dict[str, Any]:
         msg = f"'{path}' holds no mapping; see docs/automatic.md"
         raise ConfigError(msg)
     return values
-
-
-def _explain(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
-    text = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{place}: {text}" if place else text

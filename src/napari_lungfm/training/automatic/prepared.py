@@ -162,13 +162,14 @@ def _prepare(
             np.save(temporary, array)
     known = {
         "image": hash_image(case.volume),
-        "reference": _hash_labels(case.reference),
+        "reference": hash_labels(case.reference),
         "slices": [found.tolist() for found in slices],
     }
     write_json(f"{stem}.json", known)  # last: it says that the case is complete
     return known
 
 
-def _hash_labels(labels: LabelMap) -> str:
+def hash_labels(labels: LabelMap) -> str:
+    """Return a hash of the values of a reference."""
     array = np.ascontiguousarray(labels.array, dtype=np.uint8)
     return hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()

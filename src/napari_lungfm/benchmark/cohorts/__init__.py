@@ -1,0 +1,1 @@
+"""Cohorts made from raw downloads or any folder: cases, splits and a report on their quality."""

@@ -1,0 +1,222 @@
+"""Task06_Lung of the Medical Segmentation Decathlon: one tar, or the folder in it."""
+
+import hashlib
+import json
+import shutil
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from napari_lungfm._core.download import Cancelled, DownloadError, Transfer, discard, download
+from napari_lungfm._core.exceptions import InputFileError
+from napari_lungfm._core.files import hash_file, make_folder, output_error
+from napari_lungfm._core.types import PathInput, ProgressCallback
+from napari_lungfm.datasets.sources.cards import TASK06, Archive
+from napari_lungfm.datasets.sources.room import check_room
+
+_INDEX = "dataset.json"
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One labelled case: its name, its CT and its mask (1 = tumour)."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+def fetch_task06(
+    out: PathInput,
+    *,
+    archive: PathInput | None = None,
+    address: str | None = None,
+    keep_archive: bool = False,
+    card: Archive | None = None,
+    progress: ProgressCallback | None = None,
+    cancelled: Cancelled | None = None,
+    pause: float = 1.0,
+) -> Path:
+    """Download Task06 or take a tar that is here, check it, and unpack it.
+
+    What is unpacked already is returned at once. A download that was interrupted goes on where
+    it stopped; the folder gets its name only when all of it is there.
+
+    Parameters
+    ----------
+    out
+        Folder that gets ``Task06_Lung``.
+    archive
+        A tar that was downloaded before; it is not changed.
+    address
+        Where to get the tar instead of the published address.
+    keep_archive
+        Keep the downloaded tar beside the folder.
+    card
+        What the tar must be; as published by default.
+    progress
+        Called with bytes done and bytes in all, first for the download, then for the unpacking.
+    cancelled
+        Asked between two blocks; ``True`` stops.
+    pause
+        Seconds before a lost connection is tried again.
+
+    Returns
+    -------
+    Path
+        The folder with ``dataset.json``.
+
+    Raises
+    ------
+    DownloadError
+        If the tar cannot be had, or is not the published one.
+    InputFileError
+        If a tar that was given is not the published one, or is not safe to unpack.
+    OutputError
+        If the disk has no room for it, or cannot be written to.
+    """
+    card = card or _published()
+    folder = Path(out) / card.folder
+    if folder.is_dir():
+        labelled_images(folder)  # raises if it is not whole
+        return folder
+    if archive is not None:
+        source = Path(archive)
+        check_room(folder.parent, card.size, f"unpacking '{source}'")
+        _check_given(source, card, progress)
+        return _unpack(source, folder, progress)
+    source = folder.parent / card.filename
+    part = source.with_name(f".{card.filename}.part")
+    there = sum(p.stat().st_size for p in (source, part) if p.is_file())
+    check_room(folder.parent, max(0, card.size - there) + card.size, card.folder)
+    if not source.is_file():
+        transfer = Transfer(
+            part, size=card.size, trust_part=True, progress=progress, cancelled=cancelled,
+            pause=pause,
+        )  # fmt: skip
+        _download(address or card.address, transfer, card)
+        part.replace(source)
+        discard(part)
+    _unpack(source, folder, progress)
+    if not keep_archive:
+        source.unlink()
+    return folder
+
+
+def labelled_images(folder: PathInput) -> tuple[LabelledImage, ...]:
+    """List the labelled cases of an unpacked Task06, sorted by name.
+
+    Raises
+    ------
+    InputFileError
+        If it is not the folder of Task06, or files that its ``dataset.json`` lists are not there.
+    """
+    place = Path(folder)
+    index = place / _INDEX
+    try:
+        listed = json.loads(index.read_text(encoding="utf-8"))["training"]
+        pairs = [(place / entry["image"], place / entry["label"]) for entry in listed]
+    except OSError as error:
+        msg = (
+            f"cannot read '{index}': {error.strerror or error}; give the folder '{TASK06.title}' "
+            "was unpacked to, with imagesTr and labelsTr"
+        )
+        raise InputFileError(msg) from error
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"'{index}' lists no images and labels under 'training'; unpack the tar again"
+        raise InputFileError(msg) from error
+    missing = [path for pair in pairs for path in pair if not path.is_file()]
+    if missing or not pairs:
+        what = f"{len(missing)} files are not there, the first '{missing[0]}'" if missing else (
+            "there is no labelled case"
+        )  # fmt: skip
+        msg = f"'{place}' is not whole: {what}; unpack the tar again"
+        raise InputFileError(msg)
+    found = [LabelledImage(_stem(mask), image, mask) for image, mask in pairs]
+    return tuple(sorted(found, key=lambda each: each.name))
+
+
+def _published() -> Archive:
+    if TASK06.archive is None:  # pragma: no cover - the card has it
+        msg = "no archive is published"
+        raise InputFileError(msg)
+    return TASK06.archive
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _download(address: str, transfer: Transfer, card: Archive) -> None:
+    went_on = transfer.part.is_file()
+    while True:
+        download(address, transfer)
+        found = _md5(transfer.part, None)
+        if found == card.md5:
+            return
+        discard(transfer.part)
+        if not went_on:
+            msg = (
+                f"'{address}': the md5 of what came is {found}, not {card.md5}; fetch it again or "
+                "from another address"
+            )
+            raise DownloadError(msg)
+        went_on = False  # the old part may have been to blame: once more from the start
+
+
+def _check_given(source: Path, card: Archive, progress: ProgressCallback | None) -> None:
+    found = _md5(source, progress)
+    if found != card.md5:
+        size = source.stat().st_size
+        msg = (
+            f"'{source}' is not the published {card.filename}: its md5 is {found}, not {card.md5} "
+            f"({size} bytes, {card.size} are published); download it again"
+        )
+        raise InputFileError(msg)
+
+
+def _md5(path: Path, progress: ProgressCallback | None) -> str:
+    return hash_file(path, {"md5": hashlib.md5(usedforsecurity=False)}, progress)["md5"]
+
+
+def _unpack(source: Path, folder: Path, progress: ProgressCallback | None) -> Path:
+    """Unpack beside ``folder`` and rename; what a killed process left is begun anew."""
+    temporary = make_folder(folder.parent) / f".{folder.name}.unpacking"
+    shutil.rmtree(temporary, ignore_errors=True)
+    total = source.stat().st_size
+    try:
+        with tarfile.open(source) as tar:
+            for member in tar:
+                if _wanted(member, folder.name, source):
+                    tar.extract(member, temporary, filter="data")
+                if progress is not None:
+                    progress(member.offset_data + member.size, total)
+        labelled_images(temporary / folder.name)
+        (temporary / folder.name).replace(folder)
+    except (tarfile.TarError, EOFError) as error:
+        msg = f"'{source}' cannot be unpacked: {error}; download it again"
+        raise InputFileError(msg) from error
+    except InputFileError:
+        raise
+    except OSError as error:
+        raise output_error(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _wanted(member: Any, top: str, source: Path) -> bool:
+    """Whether to unpack a member; raises on those that no honest archive holds."""
+    path = PurePosixPath(member.name)
+    parts = [part for part in path.parts if part != "."]
+    if any(part.startswith("._") for part in parts):
+        return False  # what macOS adds beside each file
+    if path.is_absolute() or ".." in parts or not parts or parts[0] != top:
+        what = f"it holds '{member.name}', which is not in '{top}'"
+    elif not (member.isfile() or member.isdir()):
+        what = f"'{member.name}' in it is a link or device"
+    else:
+        return True
+    msg = f"'{source}' is not unpacked: {what}; get the published file"
+    raise InputFileError(msg)

@@ -1,0 +1,298 @@
+"""Folders of nnU-Net's own: taken in, if their source is trusted, and written for others.
+
+nnU-Net keeps a trained model as ``plans.json``, ``dataset.json`` and ``fold_N/checkpoint_*.pth``.
+The checkpoints are pickles, which can run any code when they are read; ours hold tensors only.
+"""
+
+import json
+import pickle
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from napari_lungfm import __version__
+from napari_lungfm._core.environment import package_versions, source_hash
+from napari_lungfm._core.exceptions import LungFMError, UsageError
+from napari_lungfm._core.files import atomic_path, file_sha256, make_folder, write_json
+from napari_lungfm._core.imports import require
+from napari_lungfm._core.types import PathInput
+from napari_lungfm.geometry import Structure
+from napari_lungfm.models.automatic.nnunet_settings import (
+    ARCHITECTURES,
+    DATASET,
+    NNUNET,
+    PLANS,
+    NNUNetSettings,
+)
+from napari_lungfm.models.automatic.trained import (
+    WEIGHTS,
+    TrainedModel,
+    check_files,
+    read_description,
+    write_description,
+)
+from napari_lungfm.models.weights import WeightsError
+
+_FINAL = "checkpoint_final.pth"
+#: What is kept of nnU-Net's description of its data: nothing that names a case.
+_KEPT = ("channel_names", "labels", "numTraining", "file_ending")
+UNKNOWN = "unknown"
+
+
+def is_nnunet_folder(path: PathInput) -> bool:
+    """Tell whether a folder is a model as nnU-Net itself keeps it."""
+    folder = Path(path)
+    described = all((folder / name).is_file() for name in (PLANS, DATASET))
+    return described and any(folder.glob(f"fold_*/{_FINAL}"))
+
+
+def import_nnunet(
+    source: PathInput, target: Path, *, labels: Mapping[int, str] | None = None
+) -> TrainedModel:
+    """Make the folder of a trained model from one of nnU-Net's own. Reads pickles: trusted only.
+
+    All folds that are there become one model, which takes the mean of their logits.
+
+    Parameters
+    ----------
+    source
+        A folder such as ``nnUNetTrainer__nnUNetPlans__2d``.
+    target
+        Where to write.
+    labels
+        Label value → title of the `Structure`, where nnU-Net's names of the labels do not say.
+
+    Returns
+    -------
+    TrainedModel
+        Its description; which patients it has seen is not known.
+
+    Raises
+    ------
+    UsageError
+        If its labels are no structures, or it is of a kind that cannot be run here.
+    WeightsError
+        If its files cannot be read or do not fit together.
+    OutputError
+        If the target cannot be written.
+    """
+    folder = Path(source)
+    plans, dataset = (_read_json(folder / name) for name in (PLANS, DATASET))
+    structures = _structures(dataset, labels or {}, folder)
+    checkpoints = [
+        _read_checkpoint(path) for path in sorted(folder.glob(f"fold_*/{_FINAL}"), key=str)
+    ]
+    try:
+        first = checkpoints[0]
+        axes = first.get("inference_allowed_mirroring_axes")
+        names = [WEIGHTS, *(f"fold-{n}.safetensors" for n in range(1, len(checkpoints)))]
+        settings = NNUNetSettings(
+            configuration=first["init_args"]["configuration"],
+            trainer=first["trainer_name"],
+            mirroring=None if axes is None else tuple(axes),
+            weights=tuple(names),
+        )
+        states = [checkpoint["network_weights"] for checkpoint in checkpoints]
+        epochs = int(first.get("current_epoch", 0))
+    except (KeyError, TypeError, ValidationError) as error:
+        what = " ".join(str(error).split())[:120]
+        msg = f"'{folder}' is no model of nnU-Net v2 that can be run here: {what}"
+        raise UsageError(msg) from error
+    make_folder(target)
+    for name, state in zip(names, states, strict=True):
+        write_weights(target / name, state)
+    write_nnunet_files(target, plans, dataset)
+    title = f"{ARCHITECTURES[settings.configuration]} ({plans.get('dataset_name', folder.name)})"
+    model = _open(target, title, settings, structures)  # raises where it cannot be run
+    description = TrainedModel(
+        family=NNUNET,
+        architecture=ARCHITECTURES[settings.configuration],
+        title=title,
+        settings=settings.model_dump(mode="json"),
+        structures=structures,
+        files={name: file_sha256(target / name) for name in (PLANS, DATASET, *names)},
+        parameters=model.parameters,
+        seen=(),
+        cohort=str(plans.get("dataset_name", UNKNOWN)),
+        cohort_hash=UNKNOWN,
+        split_hash=UNKNOWN,
+        epochs=epochs,
+        seconds=0.0,
+        code_version=__version__,
+        code_hash=source_hash(),
+        versions=package_versions(),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        notes=("imported from nnU-Net: which patients it has seen is not known",),
+    )
+    write_description(target, description)
+    return description
+
+
+def export_nnunet(folder: PathInput, out: PathInput) -> Path:
+    """Write a trained nnU-Net as nnU-Net itself keeps it.
+
+    ``nnUNetv2_predict_from_modelfolder`` takes the folder.
+
+    Parameters
+    ----------
+    folder
+        The folder of a trained model.
+    out
+        Folder to write; must not exist.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    UsageError
+        If the model is no nnU-Net, or `out` exists.
+    WeightsError
+        If its files were changed.
+    OutputError
+        If `out` cannot be written.
+    """
+    torch = require("torch", purpose="nnU-Net")
+    place, target = Path(folder), Path(out)
+    description = read_description(place)
+    if description.family != NNUNET:
+        msg = f"'{folder}' is a '{description.architecture}'; only nnU-Net's models are exported"
+        raise UsageError(msg)
+    if target.exists():
+        msg = f"'{out}' is there already; choose another folder"
+        raise UsageError(msg)
+    check_files(place, description)
+    settings = NNUNetSettings.model_validate(description.settings)
+    plans, dataset = (_read_json(place / name) for name in (PLANS, DATASET))
+    model = _open(place, description.title, settings, description.structures)
+    make_folder(target)
+    for fold, state in enumerate(model.weights):
+        checkpoint = {
+            "network_weights": state,
+            "trainer_name": settings.trainer,
+            "inference_allowed_mirroring_axes": settings.mirroring,
+            "current_epoch": description.epochs,
+            "init_args": {
+                "plans": plans,
+                "configuration": settings.configuration,
+                "fold": fold,
+                "dataset_json": dataset,
+            },
+        }
+        with atomic_path(target / f"fold_{fold}" / _FINAL) as temporary:
+            torch.save(checkpoint, temporary)
+    write_nnunet_files(target, plans, dataset)
+    return target
+
+
+def write_nnunet_files(folder: Path, plans: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+    """Write nnU-Net's plans and description of its data, without the names of cases.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be written.
+    """
+    write_json(folder / PLANS, plans)
+    write_json(folder / DATASET, {key: dataset[key] for key in _KEPT if key in dataset})
+
+
+def write_weights(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a state dict of tensors as safetensors, each tensor once.
+
+    nnU-Net's networks hold most of their layers under two or three names.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    library = require("safetensors.torch", purpose="writing weights")
+    once: dict[tuple[int, ...], str] = {}
+    for key, t in state.items():
+        once.setdefault((t.data_ptr(), t.storage_offset(), *t.shape), key)
+    tensors = {key: state[key].detach().cpu().contiguous().clone() for key in once.values()}
+    with atomic_path(path) as temporary:
+        library.save_file(tensors, temporary)
+
+
+def _open(folder: Path, title: str, settings: NNUNetSettings, structures: tuple[int, ...]) -> Any:
+    require("torch", purpose="nnU-Net")
+    from napari_lungfm.models.automatic.nnunet_model import open_nnunet  # noqa: PLC0415
+
+    return open_nnunet(folder, title, settings, structures, device="cpu")
+
+
+def _structures(
+    dataset: Mapping[str, Any], given: Mapping[int, str], folder: Path
+) -> tuple[int, ...]:
+    """Label values of ours in the order of nnU-Net's classes."""
+    channels = dataset.get("channel_names") or dataset.get("modality") or {}
+    if len(channels) != 1:
+        msg = f"'{folder}' wants {len(channels)} images at once; only CT alone can be given here"
+        raise UsageError(msg)
+    labels = dict(dataset.get("labels", {}))
+    if any(not isinstance(value, int) for value in labels.values()):
+        msg = f"'{folder}' finds regions that overlap; only labels can be run here"
+        raise UsageError(msg)
+    named = {value: str(name) for name, value in labels.items()}
+    found: list[int] = []
+    for value in sorted(v for v, name in named.items() if v != 0 and name != "ignore"):
+        title = given.get(value, named[value])
+        try:
+            found.append(int(Structure.from_title(title)))
+        except LungFMError as error:
+            known = ", ".join(s.title for s in Structure)
+            msg = (
+                f"label {value} of '{folder}' is '{title}', which is none of {known}; "
+                f"say which it is: --label {value}=tumour"
+            )
+            raise UsageError(msg) from error
+    if not found:
+        msg = f"'{folder}' finds nothing: there are no labels in {DATASET}"
+        raise UsageError(msg)
+    return tuple(found)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"'{path}' cannot be read ({' '.join(str(error).split())[:80]}); copy it again"
+        raise WeightsError(msg) from error
+    if not isinstance(content, dict):
+        msg = f"'{path}' holds no mapping; copy it again"
+        raise WeightsError(msg)
+    return content
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint that is trusted; as plain values and tensors where that is enough."""
+    torch = require("torch", purpose="nnU-Net")
+    plain = [np.dtype, type(np.float64(0)), type(np.float32(0)), *_numpy_types()]
+    try:
+        try:
+            with torch.serialization.safe_globals(plain):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            content = torch.load(path, map_location="cpu", weights_only=False)
+    # A pickle may raise anything.
+    except Exception as error:
+        msg = f"'{path}' cannot be read ({' '.join(str(error).split())[:80]}); copy it again"
+        raise WeightsError(msg) from error
+    if not isinstance(content, dict):
+        msg = f"'{path}' is no checkpoint of nnU-Net"
+        raise WeightsError(msg)
+    return content
+
+
+def _numpy_types() -> list[Any]:
+    """Return what numpy's numbers are pickled by."""
+    core = getattr(np, "_core", None) or np.core
+    return [core.multiarray.scalar, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i8"))]

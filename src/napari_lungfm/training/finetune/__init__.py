@@ -1,0 +1,1 @@
+"""Fine-tuning of promptable models on a cohort."""

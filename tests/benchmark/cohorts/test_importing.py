@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+
+from napari_lungfm import io
+from napari_lungfm._core.exceptions import ConfigError, InputFileError
+from napari_lungfm.benchmark.cohorts.cohort_file import read_cohort
+from napari_lungfm.benchmark.cohorts.importing import import_cases, load_import_config
+from napari_lungfm.benchmark.cohorts.lungs import lung_source
+from napari_lungfm.benchmark.cohorts.prepare import prepare_cohort
+from napari_lungfm.geometry import LabelMap
+
+MASKS = """\
+name: clinic
+image: "{case}/ct.nii.gz"
+mask: "{case}/{case}_*.nii.gz"
+values: {7: tumour, 1: left lung, 2: right lung}
+exclude: {p4: biopsy missing}
+split: {table: table.csv, case: id, column: set}
+attributes: {table: table.csv, case: id, columns: [stage, age]}
+"""
+TABLE = "id,set,stage,age\np1,train,II,71\np2,Test,III,64.5\np3,,I,\np5,test,I,80\n"
+
+
+@pytest.fixture
+def folder(tmp_path, make_chest):
+    """Five patients: four with a mask, one without; one is not in the table."""
+    place = tmp_path / "images"
+    for name in ("p1", "p2", "p3", "p4", "p5", "p6"):
+        case = make_chest(name)
+        (place / name).mkdir(parents=True)
+        io.write_image(case.volume, place / name / "ct.nii.gz")
+        array = np.where(case.reference.array == 3, 7, case.reference.array).astype(np.uint8)
+        if name != "p5":
+            mask = LabelMap(array, case.volume.geometry)
+            io.write_label_map(mask, place / name / f"{name}_drawn.nii.gz")
+    (tmp_path / "table.csv").write_text(TABLE)
+    (tmp_path / "clinic.yaml").write_text(MASKS)
+    return place
+
+
+def test_a_folder_becomes_a_cohort(folder, tmp_path):
+    config = load_import_config(tmp_path / "clinic.yaml")
+    assert config.lung_source == "own"
+    cases, plan = import_cases(folder, config, tmp_path)
+    result = prepare_cohort(cases, tmp_path / "out", plan, lung_source(config.lung_source))
+    assert {each.name: each.reason for each in result.of("excluded")} == {
+        "p4": "biopsy missing",
+        "p5": "no files fit the mask 'p5/p5_*.nii.gz'",
+        "p6": "'table.csv' does not say which part it is in",
+    }
+    assert (result.split.test, result.split.train, result.split.spare) == (
+        ("p2",),
+        ("p1",),
+        ("p3",),
+    )
+    cohort = read_cohort(tmp_path / "out").build(tmp_path)
+    case = cohort.test[0].load()
+    assert case.reference.present() == (1, 2, 3)
+    assert (case.attributes["stage"], case.attributes["age"]) == ("III", 64.5)
+    assert result.split.seed is None
+
+
+def test_contours_and_lungs_by_a_model(tmp_path, make_chest):
+    place = tmp_path / "images"
+    for name in ("a", "b"):
+        case = make_chest(name)
+        ct = place / name / "ct"
+        io.write_series(case.volume, ct, patient_id=name)
+        io.write_rtstruct(case.reference, ct, place / name / "rs.dcm", {3: "Tumour"})
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        'name: c\nimage: "{case}/ct"\nrtstruct: "{case}/rs.dcm"\nrois: {Tumour: tumour}\n'
+        "lungs: lungs-classical\nsplit: {test: 0.5, seed: 3}\n"
+    )
+    loaded = load_import_config(config)
+    cases, plan = import_cases(place, loaded, tmp_path)
+    result = prepare_cohort(cases, tmp_path / "out", plan, lung_source(loaded.lung_source))
+    assert len(result.split.test) == len(result.split.train) == 1
+    reference = io.read_label_map(tmp_path / "out" / "cases" / "a" / "reference.nii.gz")
+    assert reference.present() == (1, 2, 3)
+    assert np.array_equal(reference.array == 3, make_chest("a").reference.array == 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: c\nimage: ct.nii.gz\nmask: '{case}.nii'", "'ct.nii.gz' has no {case}"),
+        ("name: c\nimage: '/{case}'\nmask: '{case}.nii'", "must be a path within the folder"),
+        ("name: c\nimage: '../{case}'\nmask: '{case}.nii'", "must be a path within the folder"),
+        ("name: c\nimage: '{case}'", "exactly one of mask, rtstruct and seg is needed"),
+        ("name: c\nimage: '{case}'\nmask: '{case}m'\nvalues: {1: nose}", "no structure 'nose'"),
+        ("name: c\nimage: '{case}'\nmask: '{case}m'\nmaks: x", "maks: Extra inputs"),
+        ("[1", "is not valid YAML"),
+        ("- 1", "should be a valid dictionary"),
+    ],
+)
+def test_configurations_that_cannot_be_used(tmp_path, text, message):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_import_config(path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_folders_and_tables_that_are_not_there(folder, tmp_path):
+    config = load_import_config(tmp_path / "clinic.yaml")
+    with pytest.raises(InputFileError, match="no such folder"):
+        import_cases(tmp_path / "none", config, tmp_path)
+    with pytest.raises(InputFileError, match=r"nothing in .* fits the image"):
+        import_cases(tmp_path, config, tmp_path)
+    (tmp_path / "table.csv").write_text("id,set\np1,train\n")
+    with pytest.raises(InputFileError, match="has no column stage, age"):
+        import_cases(folder, config, tmp_path)
+    (tmp_path / "table.csv").write_text(TABLE.replace("Test", "tset"))
+    with pytest.raises(ConfigError, match="'tset' of 'p2' is none of"):
+        import_cases(folder, config, tmp_path)
