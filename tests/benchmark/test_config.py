@@ -3,7 +3,7 @@ import yaml
 
 from napari_lungfm._core.exceptions import ConfigError, InputFileError
 from napari_lungfm.benchmark.config import load_config, parse_config
-from napari_lungfm.benchmark.demo import demo_config
+from napari_lungfm.benchmark.demo import AUTOMATIC, demo_config
 from napari_lungfm.geometry import Structure
 
 
@@ -61,3 +61,14 @@ def test_the_demo_takes_the_real_cases_that_are_there(tmp_path):
     real = demo_config(tmp_path).cohorts[1]
     assert [case.name for case in real.cases] == ["deeplesion-000009"]
     assert parse_config(yaml.safe_load(demo_config(tmp_path).to_yaml())) == demo_config(tmp_path)
+
+
+def test_the_demo_trains_the_five_automatic_rows_of_the_paper(tmp_path):
+    config = demo_config(None)
+    methods = config.look_up(tmp_path)
+    automatic = [method for method in methods if method.automatic]
+    assert tuple(method.model for method in automatic) == AUTOMATIC
+    assert all(method.small and method.takes("phantoms") for method in automatic)
+    assert not any(method.takes("real") for method in automatic)
+    assert all(set(config.targets) <= set(method.structures) for method in automatic)
+    assert len(config.cohorts[0].build(tmp_path).train) >= 5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_lungfm import io
-from napari_lungfm.benchmark import units
+from napari_lungfm.benchmark import loaded, units
 from napari_lungfm.benchmark.report.summary import summarise
 from napari_lungfm.benchmark.runner import run_benchmark
 from napari_lungfm.benchmark.store import costs_frame, results_frame
@@ -59,7 +59,7 @@ def models(monkeypatch):
         made.append(Encoding(name))
         return made[-1]
 
-    monkeypatch.setattr(units, "create_model", create)
+    monkeypatch.setattr(loaded, "create_model", create)
     return made
 
 
@@ -139,10 +139,10 @@ def test_models_without_an_encoder_count_no_slices(run):
 def test_a_model_that_fails_in_one_unit_serves_the_next(run, models, monkeypatch):
     simulate = units.simulate
 
-    def fail(model, volume, reference, protocol, rng):
+    def fail(model, volume, reference, protocol, rng, **options):
         if protocol.name == "box-one":
             raise RuntimeError("no luck")
-        return simulate(model, volume, reference, protocol, rng)
+        return simulate(model, volume, reference, protocol, rng, **options)
 
     monkeypatch.setattr(units, "simulate", fail)
     folder = run("fail", [{"model": "classical", "protocols": ["box-one", "point-one"]}])

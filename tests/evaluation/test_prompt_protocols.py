@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -168,9 +169,42 @@ def test_all_listed_names_can_be_parsed() -> None:
         filled = name.replace("<any of the above>", "box-one").replace(
             "<with propagation>", "point-one"
         )
+        filled = filled.replace("<any but jitter>", "point-one+corrections-3")
         for letter in ("-k", "-p", "-n"):
             filled = filled.replace(letter, "-3") if filled.endswith(letter) else filled
         assert parse_protocol(filled).name == filled
+
+
+def test_prompts_from_an_automatic_mask() -> None:
+    protocol = parse_protocol("auto-box-one+corrections-2:lungmask:R231 (mine)")
+    assert protocol.name == "auto-box-one+corrections-2:lungmask:R231 (mine)"
+    assert protocol.prompted_by == "lungmask:R231 (mine)"
+    assert (protocol.fill, protocol.corrections, protocol.jitter_px) == (True, 2, 0)
+    mask = np.zeros((3, 6, 7), bool)
+    mask[1:, 2:4, 3:6] = True
+    for name in ("auto:unet", "auto-box-every-slice:unet"):
+        auto, hand = parse_protocol(name), parse_protocol("box-every-slice")
+        assert (auto.prompted_by, auto.fill) == ("unet", False)
+        assert auto.prompts(mask, generator(0)) == hand.prompts(mask, generator(0))
+    assert parse_protocol("box-one").prompted_by is None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("auto-box-one", "no prompt protocol 'auto-box-one'"),
+        ("auto-box-one:", "no prompt protocol"),
+        ("auto-:unet", "no prompt protocol"),
+        ("box-one:unet", "no prompt protocol 'box-one:unet'"),
+        ("auto-box-one+jitter-3:unet", "cannot jitter"),
+        ("auto-zhu-validation:unet", "cannot be a published validation"),
+        ("auto-box-every-slice+corrections-2:unet", "carried on by propagation"),
+        ("none", "for automatic models"),
+    ],
+)
+def test_what_no_automatic_mask_can_prompt(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        parse_protocol(name)
 
 
 def test_nothing_to_prompt() -> None:

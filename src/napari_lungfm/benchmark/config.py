@@ -7,38 +7,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
+from napari_lungfm._core.config import parse_model
 from napari_lungfm._core.exceptions import ConfigError, InputFileError, LungFMError
 from napari_lungfm._core.types import PathInput
+from napari_lungfm.benchmark.methods import Method, MethodSpec, look_up_methods
 from napari_lungfm.datasets.file_cohort import FileCohort
 from napari_lungfm.datasets.phantom_cohort import PhantomCohort
-from napari_lungfm.evaluation.prompt_protocols import parse_protocol
 from napari_lungfm.geometry import Structure
-from napari_lungfm.models.registry import check_options
 
 CohortSpec = Annotated[FileCohort | PhantomCohort, Field(discriminator="kind")]
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MethodSpec(_Model):
-    """A model with the prompt protocols to run it under.
-
-    ``label`` names the method in tables, where a model appears with several option sets.
-    """
-
-    model: str
-    protocols: Annotated[tuple[str, ...], Field(min_length=1)]
-    options: dict[str, Any] = Field(default_factory=dict)
-    label: str | None = None
-
-    @property
-    def title(self) -> str:
-        """Name in tables."""
-        return self.label or self.model
 
 
 class BenchmarkConfig(_Model):
@@ -52,27 +35,38 @@ class BenchmarkConfig(_Model):
     methods: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _names_exist(self) -> Self:
+    def _names_exist(self, info: ValidationInfo) -> Self:
         try:
             for title in self.structures:
                 Structure.from_title(title)
-            for method in self.methods:
-                for protocol in method.protocols:
-                    parse_protocol(protocol)
-                check_options(method.model, method.options)
+            self.look_up((info.context or {}).get("base", Path()))
         except LungFMError as error:
             raise ValueError(str(error)) from error
         _refuse_twice("seed", [str(seed) for seed in self.seeds])
         _refuse_twice("structure", [structure.title for structure in self.targets])
         _refuse_twice("cohort", [cohort.name for cohort in self.cohorts])
-        rows = [f"{m.title} under {p}" for m in self.methods for p in m.protocols]
-        _refuse_twice("method", rows)
         return self
 
     @property
     def targets(self) -> tuple[Structure, ...]:
         """The structures to segment and score."""
         return tuple(Structure.from_title(title) for title in self.structures)
+
+    def look_up(self, base: Path) -> tuple[Method, ...]:
+        """Look up the methods; see `look_up_methods`.
+
+        Parameters
+        ----------
+        base
+            Folder that relative paths in the configuration count from.
+
+        Raises
+        ------
+        LungFMError
+            If one cannot be used.
+        """
+        names = [cohort.name for cohort in self.cohorts]
+        return look_up_methods(self.methods, base, cohorts=names, targets=self.targets)
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML, defaults spelled out."""
@@ -104,29 +98,29 @@ def load_config(path: PathInput) -> BenchmarkConfig:
     if not isinstance(values, dict):
         msg = f"'{file}' holds no configuration: a mapping with name, cohorts, methods is expected"
         raise ConfigError(msg)
-    return parse_config(values, source=str(file))
+    return parse_config(values, source=str(file), base=file.resolve().parent)
 
 
-def parse_config(values: dict[str, Any], *, source: str = "the configuration") -> BenchmarkConfig:
+def parse_config(
+    values: dict[str, Any], *, source: str = "the configuration", base: Path | None = None
+) -> BenchmarkConfig:
     """Check plain values and return the configuration.
+
+    Parameters
+    ----------
+    values
+        As YAML gives them.
+    source
+        What messages call them.
+    base
+        Folder that relative paths of models and trainings count from; this one by default.
 
     Raises
     ------
     ConfigError
         If they are not valid.
     """
-    try:
-        return BenchmarkConfig.model_validate(values)
-    except ValidationError as error:
-        problems = "; ".join(_explain(problem) for problem in error.errors())
-        msg = f"{source}: {problems}"
-        raise ConfigError(msg) from error
-
-
-def _explain(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
-    text = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{place}: {text}" if place else text
+    return parse_model(BenchmarkConfig, values, source, context={"base": base or Path()})
 
 
 def _refuse_twice(what: str, names: list[str]) -> None:

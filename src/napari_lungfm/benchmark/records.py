@@ -4,12 +4,15 @@ A *unit* is one case under one method (model + training state + prompt protocol)
 `Record` holds everything that a report needs and everything that replaying the unit needs.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from napari_lungfm._core.exceptions import LungFMError
+
 #: Version of the record files; readers refuse newer ones.
-RECORD_SCHEMA = 1
+RECORD_SCHEMA = 2
 
 _MODEL_CONFIG = ConfigDict(extra="forbid", frozen=True)
 
@@ -18,6 +21,9 @@ class UnitKey(BaseModel):
     """Identifies a unit in tables.
 
     ``model`` is the name of the model; ``label`` stands for it in tables where it is given.
+    ``state`` is ``"zero-shot"`` for models as they were published, ``"trained"`` for automatic
+    models that were trained here, and ``"small"`` for those of them that were trained with a
+    preset for demonstrations.
     """
 
     model_config = _MODEL_CONFIG
@@ -32,9 +38,17 @@ class UnitKey(BaseModel):
 
     @property
     def method(self) -> str:
-        """Title in tables: label or model, and the training state."""
-        title = self.label or self.model
-        return title if self.state == "zero-shot" else f"{title} ({self.state})"
+        """Title in tables: label or model, and the training state where it must be said."""
+        return shown_title(self.label or self.model, self.state)
+
+
+def shown_title(title: str, state: str) -> str:
+    """Return the title of a method in tables.
+
+    ``small`` is always said, unless the title says so itself.
+    """
+    said = state in re.split(r"[^a-z0-9]+", title.lower())
+    return title if state in ("zero-shot", "trained") or said else f"{title} ({state})"
 
 
 class SliceScore(BaseModel):
@@ -58,7 +72,11 @@ class InteractionResult(BaseModel):
 
 
 class StructureResult(BaseModel):
-    """Scores of one structure; ``None`` stands for undefined (see the protocol's empty rules)."""
+    """Scores of one structure; ``None`` stands for undefined (see the protocol's empty rules).
+
+    ``note`` says what a reader must know of how the mask came about, such as that an automatic
+    method found nothing to prompt.
+    """
 
     model_config = _MODEL_CONFIG
 
@@ -80,6 +98,7 @@ class StructureResult(BaseModel):
     slices: tuple[SliceScore, ...] = ()
     prompts: tuple[dict[str, Any], ...] = ()
     interactions: tuple[InteractionResult, ...] = ()
+    note: str | None = None
 
 
 class ZhuResult(BaseModel):
@@ -111,6 +130,8 @@ class Cost(BaseModel):
 
     ``slices_encoded`` of a model with an encoder went through it in this unit, another
     ``slices_reused`` were there from earlier units of the case, which saved ``saved_seconds``.
+    ``automatic_seconds`` is what the automatic mask took that the prompts come from: it is made
+    once for a case, and every unit that draws from it pays the whole.
     """
 
     model_config = _MODEL_CONFIG
@@ -122,17 +143,19 @@ class Cost(BaseModel):
     slices_encoded: int | None = None
     slices_reused: int | None = None
     saved_seconds: float = 0.0
+    automatic_seconds: float = 0.0
 
     @property
     def alone_seconds(self) -> float:
-        """Time of the unit if it had been the only one: measured and saved."""
-        return self.seconds + self.saved_seconds
+        """Time of the unit if it had been the only one: measured, saved, and of the prompts."""
+        return self.seconds + self.saved_seconds + self.automatic_seconds
 
 
 class Record(BaseModel):
     """One finished or failed unit.
 
     ``structures`` has the scores, ``zhu`` those of a unit under ``zhu-validation``; never both.
+    ``notes`` say what else a reader must know, such as that a fallback stood in for the model.
     """
 
     model_config = _MODEL_CONFIG
@@ -150,8 +173,15 @@ class Record(BaseModel):
     case_spacing_mm: tuple[float, float, float]
     case_attributes: dict[str, Any]
     case_notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     mask_file: str | None
     cost: Cost
     versions: dict[str, str]
     hardware: dict[str, str]
     finished: str
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says, on one line, with its kind where it is not one of ours."""
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, LungFMError) else f"{type(error).__name__}: {text}"

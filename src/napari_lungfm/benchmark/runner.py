@@ -5,31 +5,43 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from napari_lungfm import io
-from napari_lungfm._core.exceptions import DataError, InputFileError
+from napari_lungfm._core.exceptions import DataError, InputFileError, LungFMError
 from napari_lungfm.benchmark.config import BenchmarkConfig
-from napari_lungfm.benchmark.plan import Plan, Unit, make_plan, refuse_output_among_inputs
+from napari_lungfm.benchmark.loaded import AutomaticMask, Models
+from napari_lungfm.benchmark.plan import (
+    Plan,
+    Unit,
+    build_cohorts,
+    make_plan,
+    refuse_output_among_inputs,
+)
 from napari_lungfm.benchmark.previews import Preview
 from napari_lungfm.benchmark.records import Record
+from napari_lungfm.benchmark.seen import ImageHashes, refuse_seen
 from napari_lungfm.benchmark.store import RunFolder
-from napari_lungfm.benchmark.units import Models, do_unit, unread_record
+from napari_lungfm.benchmark.trainings import Training, do_trainings, plan_trainings
+from napari_lungfm.benchmark.units import do_unit, unread_record
 from napari_lungfm.datasets.cases import Case
 from napari_lungfm.geometry import Structure
-from napari_lungfm.models.registry import check_weights
+from napari_lungfm.models.registry import check_options, check_weights
+
+EventKind: TypeAlias = Literal["training", "step", "start", "case", "unit", "skip", "end"]
 
 
 @dataclass(frozen=True)
 class RunEvent:
     """What the runner tells while it works.
 
-    ``done`` units of ``total`` are finished, ``failed`` of them failed; ``text`` is one line.
+    ``done`` units of ``total`` are finished, ``failed`` of them failed; ``text`` is one line. While
+    models are trained, ``step`` and, now and then, ``training`` count the steps of a training.
     """
 
-    kind: Literal["start", "case", "unit", "skip", "end"]
+    kind: EventKind
     done: int
     total: int
     failed: int
@@ -47,7 +59,7 @@ def run_benchmark(
     device: str = "auto",
     listener: Listener | None = None,
 ) -> RunFolder:
-    """Do every unit that has no finished record yet.
+    """Train what the configuration wants trained, then do every unit that has no record yet.
 
     Each unit is written as it ends, so an interruption loses at most the unit in flight and the
     same call goes on from there. A unit whose configuration, case or program code changed is
@@ -75,17 +87,46 @@ def run_benchmark(
     ------
     OutputError
         If the folder cannot be written. What was finished before stays.
+    SeenPatientError
+        If a model is to be scored on patients that it was trained on, before anything is done.
     LungFMError
-        If a case's files or a model's weights are not here, before anything is done.
+        If a case's files or a model's weights are not here, before anything is done; or whatever a
+        training raises.
     """
-    plan = make_plan(config, base)
-    refuse_output_among_inputs(out, plan)
-    for method in config.methods:
-        check_weights(method.model, method.options)
-    folder = RunFolder.create(out)
+    tell = listener or (lambda event: None)
+    methods, cohorts = config.look_up(base), build_cohorts(config, base)
+    refuse_output_among_inputs(out, cohorts)
+    for method in methods:
+        if method.runs is not None:
+            check_weights(method.runs, method.spec.options)
+    folder = RunFolder(Path(out))
+    plan_trainings(methods, cohorts)  # refuses what cannot be trained
+    images = ImageHashes(folder.images_file)
+    refuse_seen(methods, cohorts, images)
+    RunFolder.create(out)
+    images.save()
+    trained = do_trainings(
+        methods,
+        cohorts,
+        config,
+        folder.trainings,
+        base=base,
+        device=device,
+        listener=lambda *news: tell(_training_event(*news)),
+    )
+    refuse_seen(trained.values(), cohorts, images)
+    for method in trained.values():
+        if method.runs is not None:
+            check_options(method.runs, method.spec.options)
+    plan = make_plan(config, methods, cohorts, trained)
     folder.write_plan(config.to_yaml(), [(u.key, u.fingerprint) for u in plan.units])
-    _Runner(plan, folder, Models(device), listener or (lambda event: None)).run()
+    _Runner(plan, folder, Models(device), tell).run()
     return folder
+
+
+def _training_event(training: Training, text: str, done: int, total: int, keep: bool) -> RunEvent:
+    kind: EventKind = "training" if keep else "step"
+    return RunEvent(kind, done, total, 0, f"training {training.text}: {text}")
 
 
 class _Runner:
@@ -96,6 +137,7 @@ class _Runner:
         self.folder = folder
         self.models = models
         self.listener = listener
+        self.masks: dict[str, AutomaticMask] = {}
         self.done = 0
         self.failed = 0
 
@@ -146,16 +188,35 @@ class _Runner:
             self._do_units(units, case, case_hash)
         finally:
             self.models.close_case()
+            self.masks.clear()
 
     def _do_units(self, units: list[Unit], case: Case, case_hash: str) -> None:
         for unit in units:
-            record, label_map = do_unit(
-                unit, case, case_hash, self.plan.config.targets, self.models
-            )
+            mask = self._automatic_mask(unit.prompted_by)
+            record, label_map = do_unit(unit, case, case_hash, self.models, mask)
             path = self.folder.mask_file(unit.key, unit.fingerprint)
             io.write_label_map(label_map, path)
             file = path.relative_to(self.folder.root).as_posix()
             self._finish(record.model_copy(update={"mask_file": file}))
+
+    def _automatic_mask(self, unit: Unit | None) -> AutomaticMask | None:
+        """Return what an automatic unit left, in this call or before; read once a case."""
+        if unit is None:
+            return None
+        if unit.fingerprint not in self.masks:
+            self.masks[unit.fingerprint] = self._read_mask(unit)
+        return self.masks[unit.fingerprint]
+
+    def _read_mask(self, unit: Unit) -> AutomaticMask:
+        record = self.folder.read_record(unit.key, unit.fingerprint)
+        if record is None or record.status != "ok" or record.mask_file is None:
+            problem = record.error if record is not None else "it has no record"
+            return AutomaticMask(unit.key.method, None, 0.0, problem)
+        try:
+            labels = io.read_label_map(self.folder.root / record.mask_file)
+        except LungFMError as error:
+            return AutomaticMask(unit.key.method, None, 0.0, str(error))
+        return AutomaticMask(unit.key.method, labels.array, record.cost.seconds)
 
     def _finish(self, record: Record) -> None:
         self.folder.write_record(record)
@@ -169,7 +230,7 @@ class _Runner:
         outcome = scores or record.error or "no overlap"
         self._tell("unit", f"{key.case} {key.method} {key.protocol}: {outcome}")
 
-    def _tell(self, kind: Literal["start", "case", "unit", "skip", "end"], text: str) -> None:
+    def _tell(self, kind: EventKind, text: str) -> None:
         self.listener(RunEvent(kind, self.done, len(self.plan.units), self.failed, text))
 
 

@@ -6,6 +6,8 @@
     OUT/plan.json                   the units of the run, in order
     OUT/records/<unit>.json         one record per unit (`benchmark.records`)
     OUT/masks/<unit>.nii.gz         the predicted label map of the unit
+    OUT/trainings/<training>/       the folder of each model that was trained for the run
+    OUT/images.json                 hashes of the images, by which patients are known
     OUT/previews/<cohort>--<case>.npz   a few slices of each case, for overlays in the report
 """
 
@@ -76,6 +78,16 @@ class RunFolder:
     def previews(self) -> Path:
         """Folder of the case previews."""
         return self.root / "previews"
+
+    @property
+    def trainings(self) -> Path:
+        """Folder of the models that were trained for the run."""
+        return self.root / "trainings"
+
+    @property
+    def images_file(self) -> Path:
+        """Hashes of the images (`benchmark.seen`)."""
+        return self.root / "images.json"
 
     @property
     def config_file(self) -> Path:

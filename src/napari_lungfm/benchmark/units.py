@@ -1,16 +1,18 @@
 """One unit: a case segmented by a method, scored, and its cost."""
 
 import math
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from napari_lungfm._core.environment import hardware, package_versions
-from napari_lungfm._core.exceptions import LungFMError
+from napari_lungfm._core.exceptions import DataError, UsageError
 from napari_lungfm._core.measure import Meter
 from napari_lungfm._core.seeding import generator
+from napari_lungfm.benchmark.loaded import AutomaticMask, Models
 from napari_lungfm.benchmark.plan import Unit
 from napari_lungfm.benchmark.records import (
     Cost,
@@ -19,111 +21,129 @@ from napari_lungfm.benchmark.records import (
     SliceScore,
     StructureResult,
     ZhuResult,
+    one_line,
 )
 from napari_lungfm.datasets.cases import Case
-from napari_lungfm.evaluation.prompt_protocols import parse_protocol
+from napari_lungfm.evaluation.prompt_protocols import is_zhu_validation, parse_protocol
 from napari_lungfm.evaluation.scoring import StructureScores, score_label_maps
-from napari_lungfm.evaluation.shared_model import FeatureUse, SharedModel
+from napari_lungfm.evaluation.shared_model import FeatureUse
 from napari_lungfm.evaluation.simulation import Simulation, simulate
 from napari_lungfm.evaluation.zhu_validation import ZhuValidation, evaluated_slices, validate
-from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Structure, Volume, axis_codes
-from napari_lungfm.models.prompts import Prompt, to_dict
+from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Structure, axis_codes
+from napari_lungfm.models.prompts import to_dict
 from napari_lungfm.models.protocols import PromptableModel
-from napari_lungfm.models.registry import create_model, model_card
+from napari_lungfm.models.registry import model_card
 
-_SCORES = set(StructureResult.model_fields) - {"structure", "prompts", "interactions", "slices"}
+_NOT_SCORES = {"structure", "prompts", "interactions", "slices", "note"}
+_SCORES = set(StructureResult.model_fields) - _NOT_SCORES
 
 
-class Models:
-    """The models of a run; the one used last stays loaded, since weights take time to read.
+@dataclass
+class _Work:
+    """What came of a unit's work so far."""
 
-    It also stays open on the case, so that the next unit finds the slices encoded.
-
-    Parameters
-    ----------
-    device
-        Where foundation models run.
-    """
-
-    def __init__(self, device: str) -> None:
-        self._device = device
-        self._held: tuple[str, PromptableModel] | None = None
-        self._opened: SharedModel | None = None
-
-    def open(self, unit: Unit, volume: Volume) -> SharedModel:
-        """Return the model of a unit, opened on the case; what it does now counts for the unit."""
-        if self._held is None or self._held[0] != unit.model_id:
-            self.close_case()
-            self._held = None  # two large models need not fit into memory together
-            here = self._device if model_card(unit.key.model).kind == "foundation" else "auto"
-            model = create_model(unit.key.model, device=here, **unit.options)
-            self._held = (unit.model_id, model)
-        if self._opened is None or self._opened.volume is not volume:
-            self.close_case()
-            self._opened = SharedModel(self._held[1], volume)
-        self._opened.begin()
-        return self._opened
-
-    def close_case(self) -> None:
-        """Forget what was made of the case; the model stays."""
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+    done: dict[Structure, Simulation | ZhuValidation] = field(default_factory=dict)
+    use: FeatureUse | None = None
+    automatic_seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
 
 
 def do_unit(
-    unit: Unit, case: Case, case_hash: str, targets: tuple[Structure, ...], models: Models
+    unit: Unit, case: Case, case_hash: str, models: Models, prompted_by: AutomaticMask | None = None
 ) -> tuple[Record, LabelMap]:
     """Segment and score; whatever the model raises becomes a failed record.
 
     Parameters
     ----------
     unit
-        What to do.
+        What to do. Of its structures, those that the case has are scored.
     case
         Its case.
     case_hash
         Hash of the case, for the record.
-    targets
-        The structures that the run is about; those that the case has are segmented.
     models
         Gives the model.
+    prompted_by
+        What the prompts are drawn from in place of the reference, where the protocol says so.
 
     Returns
     -------
     tuple of (Record, LabelMap)
         The record without its mask file, and the mask on the grid of the case.
     """
-    wanted = [structure for structure in targets if structure in case.structures]
-    done: dict[Structure, Simulation | ZhuValidation] = {}
+    wanted = [structure for structure in unit.structures if structure in case.structures]
+    work = _Work()
     error: str | None = None
-    use: FeatureUse | None = None
     meter = Meter()
     try:
-        # Loading weights is not part of a unit's time: which unit loads them is chance.
-        model = models.open(unit, case.volume)
-        with meter:
-            for structure in wanted:
-                done[structure] = _delineate(unit, model, case, structure)
-        use = model.use
+        if unit.problem is not None:
+            raise DataError(unit.problem)
+        if not wanted:
+            work.notes.append(_nothing_to_score(unit))
+        elif unit.automatic:
+            _segment(unit, case, models, meter, work)
+        else:
+            _prompt(unit, case, wanted, models, meter, prompted_by, work)
     # A model is other people's code: one that fails on one case must not end a long run.
     except Exception as problem:  # noqa: BLE001
         error = one_line(problem)
     # A failure is scored as an empty prediction, as the protocol says.
+    done = work.done
     label_map = _label_map(case, done if error is None else {})
     record = make_record(
         unit,
         case,
-        _cost(unit, meter, use, [p for each in done.values() for p in each.prompts]),
+        _cost(unit, meter, work),
         case_hash=case_hash,
         error=error,
+        notes=tuple(work.notes),
         **_results(unit, case, wanted, done, label_map),
     )
     return record, label_map
 
 
+def _segment(unit: Unit, case: Case, models: Models, meter: Meter, work: _Work) -> None:
+    """Let an automatic model segment the case: one run for all structures."""
+    model = models.automatic(unit)  # loading weights is not part of a unit's time
+    with meter:
+        found = model.segment(case.volume)
+    difference = found.geometry.difference(case.volume.geometry)
+    if difference is not None:
+        msg = f"'{model.name}' gave a mask on another grid than its image: {difference}"
+        raise DataError(msg)
+    for value, title in found.labels.items() or model.labels.items():
+        structure = _structure(title)
+        if structure is not None:
+            work.done[structure] = Simulation(found.mask(value), (), ())
+    if _is_fallback(unit.runs, model.name):
+        work.notes.append(f"segmented by '{model.name}', which stood in for '{unit.key.model}'")
+
+
+def _prompt(
+    unit: Unit,
+    case: Case,
+    wanted: list[Structure],
+    models: Models,
+    meter: Meter,
+    prompted_by: AutomaticMask | None,
+    work: _Work,
+) -> None:
+    """Let a simulated user delineate one structure after the other."""
+    if prompted_by is not None:
+        work.automatic_seconds = prompted_by.seconds
+    model = models.open(unit, case.volume)  # loading weights is not part of a unit's time
+    with meter:
+        for structure in wanted:
+            work.done[structure] = _delineate(unit, model, case, structure, prompted_by)
+    work.use = model.use
+
+
 def _delineate(
-    unit: Unit, model: PromptableModel, case: Case, structure: Structure
+    unit: Unit,
+    model: PromptableModel,
+    case: Case,
+    structure: Structure,
+    prompted_by: AutomaticMask | None,
 ) -> Simulation | ZhuValidation:
     # The stream does not depend on the model: every method sees the same user.
     rng = generator(unit.key.seed, case.name, unit.key.protocol, structure.title)
@@ -132,26 +152,47 @@ def _delineate(
     if protocol.validation:
         slices = evaluated_slices(case.reference)
         return validate(model, case.volume, reference, slices, protocol, rng)
-    return simulate(model, case.volume, reference, protocol, rng)
+    source = None
+    if prompted_by is not None:
+        source = prompted_by.mask(structure, case.volume.shape)
+    return simulate(model, case.volume, reference, protocol, rng, drawn_from=source)
 
 
-def _label_map(case: Case, done: dict[Structure, Simulation | ZhuValidation]) -> LabelMap:
+def _structure(title: str) -> Structure | None:
+    try:
+        return Structure.from_title(title)
+    except UsageError:
+        return None
+
+
+def _is_fallback(asked: str, ran: str) -> bool:
+    return "classical" in ran and "classical" not in asked
+
+
+def _nothing_to_score(unit: Unit) -> str:
+    listed = ", ".join(structure.title for structure in unit.structures)
+    return f"nothing to score: the reference of this case has none of: {listed}"
+
+
+def _label_map(case: Case, done: Mapping[Structure, Simulation | ZhuValidation]) -> LabelMap:
     array = np.zeros(case.volume.shape, dtype=np.uint8)
-    for structure, result in done.items():
+    for structure, result in sorted(done.items()):
         # In the order of the structures: the tumour comes last and wins where they overlap.
         array[result.mask] = int(structure)
     return LabelMap(array, case.volume.geometry, LUNG_LABELS)
 
 
-def _cost(unit: Unit, meter: Meter, use: FeatureUse | None, prompts: list[Prompt]) -> Cost:
+def _cost(unit: Unit, meter: Meter, work: _Work) -> Cost:
+    use = work.use
     return Cost(
         seconds=meter.seconds,
         peak_rss_mb=meter.peak_rss_mb,
-        n_prompts=len(prompts),
-        parameters=model_card(unit.key.model).parameters,
+        n_prompts=sum(len(each.prompts) for each in work.done.values()),
+        parameters=None if unit.problem is not None else model_card(unit.runs).parameters,
         slices_encoded=None if use is None else use.encoded,
         slices_reused=None if use is None else use.reused,
         saved_seconds=0.0 if use is None else use.saved_seconds,
+        automatic_seconds=work.automatic_seconds,
     )
 
 
@@ -164,7 +205,7 @@ def _results(
     label_map: LabelMap,
 ) -> dict[str, Any]:
     """Return the fields of the record that hold scores: ours, or those of the validation."""
-    if parse_protocol(unit.key.protocol).validation:
+    if is_zhu_validation(unit.key.protocol):
         # An empty prediction would be worth something here, and a failure is not.
         finished = len(done) == len(wanted)
         found = [(s, r) for s, r in done.items() if finished and isinstance(r, ZhuValidation)]
@@ -172,7 +213,8 @@ def _results(
     scores = score_label_maps(label_map, case.reference, wanted)
     return {
         "structures": tuple(
-            _result(structure, scores[structure], case, done.get(structure)) for structure in wanted
+            _result(structure, scores[structure], case, done.get(structure), unit)
+            for structure in wanted
         )
     }
 
@@ -182,6 +224,7 @@ def _result(
     scores: StructureScores,
     case: Case,
     simulation: Simulation | ZhuValidation | None,
+    unit: Unit,
 ) -> StructureResult:
     looks = simulation.interactions if isinstance(simulation, Simulation) else ()
     prompts = simulation.prompts if simulation is not None else ()
@@ -190,7 +233,19 @@ def _result(
         prompts=tuple(to_dict(prompt) for prompt in prompts),
         interactions=tuple(InteractionResult(**asdict(look)) for look in looks),
         slices=_slice_scores(scores, case),
+        note=_note(structure, simulation, unit),
         **{name: value for name, value in scores.to_dict().items() if name in _SCORES},
+    )
+
+
+def _note(
+    structure: Structure, simulation: Simulation | ZhuValidation | None, unit: Unit
+) -> str | None:
+    if simulation is None or unit.prompted_by is None or simulation.prompts:
+        return None
+    return (
+        f"nothing to prompt: '{unit.prompted_by.key.method}' found no {structure.title}; "
+        "the prediction is empty"
     )
 
 
@@ -242,6 +297,7 @@ def make_record(
     structures: tuple[StructureResult, ...] = (),
     zhu: tuple[ZhuResult, ...] = (),
     case_hash: str = "",
+    notes: tuple[str, ...] = (),
     error: str | None = None,
 ) -> Record:
     """Put a record together, of now and of this machine."""
@@ -258,15 +314,10 @@ def make_record(
         case_spacing_mm=case.volume.spacing if case else (0.0, 0.0, 0.0),
         case_attributes=dict(case.attributes) if case else {},
         case_notes=tuple(case.volume.metadata.get("notes", ())) if case else (),
+        notes=notes,
         mask_file=None,
         cost=cost,
         versions=package_versions(),
         hardware=hardware(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def one_line(error: BaseException) -> str:
-    """Return what an error says, on one line, with its kind where it is not one of ours."""
-    text = " ".join(str(error).split()) or "no message"
-    return text if isinstance(error, LungFMError) else f"{type(error).__name__}: {text}"

@@ -24,6 +24,14 @@ other is the box between them, at least one pixel wide.
 ``zhu-validation`` (boxes) and ``zhu-validation-points`` (clicks) are no protocols of ours but the
 validation of Medical SAM 2's published code, with prompts and scores of its own that compare with
 nothing else; see `zhu_validation`. They take no modifiers.
+
+``auto-<name>:METHOD``, such as ``auto-box-one:unet``, draws the prompts of a protocol from the mask
+of the automatic method METHOD instead of from the reference: no hand at all, so nothing to jitter.
+``+corrections-n`` lets a user correct what came of it. ``auto:METHOD`` is
+``auto-box-every-slice:METHOD``. Where the automatic mask is empty there is nothing to prompt, and
+the prediction is empty.
+
+``none`` is what automatic methods are under: no prompts. It is the name of no user.
 """
 
 import re
@@ -39,6 +47,9 @@ from napari_lungfm.evaluation.corrections import correction_click
 from napari_lungfm.models.prompts import Box, Click, Prompt
 
 _WHOLE = r"([1-9]\d{0,3})"
+
+#: What stands in the place of a protocol for automatic methods, which take no prompts.
+NO_PROMPTS = "none"
 
 #: Draws prompts from a reference ``(z, y, x)`` and its slices that have the structure.
 Drawing: TypeAlias = Callable[[MaskArray, list[int], np.random.Generator], tuple[Prompt, ...]]
@@ -62,6 +73,9 @@ class PromptProtocol:
         How often the user corrects at the most.
     validation
         It is the validation of Medical SAM 2's code, which `zhu_validation` does.
+    prompted_by
+        The automatic method whose masks the first prompts are drawn from, in place of the
+        reference; ``None`` for the hand of a user.
     """
 
     name: str
@@ -70,6 +84,7 @@ class PromptProtocol:
     jitter_px: int = 0
     corrections: int = 0
     validation: bool = False
+    prompted_by: str | None = None
 
     def prompts(self, reference: MaskArray, rng: np.random.Generator) -> tuple[Prompt, ...]:
         """Return the prompts that this user gives before seeing any prediction.
@@ -77,7 +92,7 @@ class PromptProtocol:
         Parameters
         ----------
         reference
-            The structure: boolean ``(z, y, x)``.
+            The structure: boolean ``(z, y, x)``; with `prompted_by`, what that method made of it.
         rng
             Source of chance; ``_core.seeding.generator(seed, case, protocol, structure)`` makes
             one that depends on nothing else.
@@ -167,6 +182,13 @@ def parse_protocol(name: str) -> PromptProtocol:
     UsageError
         If there is no such protocol.
     """
+    if name == NO_PROMPTS:
+        msg = (
+            f"'{NO_PROMPTS}' is for automatic models; a promptable one needs a protocol of prompts"
+        )
+        raise UsageError(msg)
+    if ":" in name:
+        return _prompted_by_a_method(name)
     base, *modifiers = name.split("+")
     if re.fullmatch(rf"corrections-{_WHOLE}", base):
         base, modifiers = "box-one", [base, *modifiers]
@@ -194,12 +216,38 @@ def parse_protocol(name: str) -> PromptProtocol:
 def protocol_names() -> tuple[str, ...]:
     """Return the names of the protocols, with k, n and p for positive whole numbers."""
     modified = ("<with propagation>+corrections-n", "<any of the above>+jitter-p")
-    return (*_PROTOCOLS, "box-every-k", "corrections-n", *modified, *_VALIDATIONS)
+    own = (*_PROTOCOLS, "box-every-k", "corrections-n", *modified)
+    return (*own, "auto-<any but jitter>:METHOD", *_VALIDATIONS)
 
 
 def is_zhu_validation(name: str) -> bool:
     """Tell whether a protocol's name, of any kind, is that of Medical SAM 2's validation."""
     return name in _VALIDATIONS
+
+
+def automatic_prompts(name: str) -> tuple[str, str] | None:
+    """Split a protocol whose prompts an automatic method gives.
+
+    Returns
+    -------
+    tuple of (str, str) or None
+        What stands before the colon, and the method; ``None`` for the hands of users.
+    """
+    head, colon, method = name.partition(":")
+    return (head, method) if colon else None
+
+
+def _prompted_by_a_method(name: str) -> PromptProtocol:
+    head, _, method = name.partition(":")
+    kind, _, drawn = head.partition("-")
+    if kind != "auto" or not method or (head.endswith("-") and not drawn):
+        raise _unknown(name)
+    protocol = parse_protocol(drawn or "box-every-slice")
+    if protocol.validation or protocol.jitter_px:
+        what = "be a published validation" if protocol.validation else "jitter, which hands do"
+        msg = f"'{name}': prompts from an automatic mask cannot {what}"
+        raise UsageError(msg)
+    return replace(protocol, name=name, prompted_by=method)
 
 
 def _base_protocol(base: str, name: str) -> PromptProtocol:

@@ -46,7 +46,7 @@ class Simulation:
     prompts
         All prompts in the order in which they were given.
     interactions
-        After the first prompts and after each correction.
+        After the first prompts and after each correction; none where there was nothing to prompt.
     """
 
     mask: MaskArray
@@ -62,6 +62,7 @@ def simulate(
     rng: np.random.Generator,
     *,
     max_extent_mm: float | None = None,
+    drawn_from: MaskArray | None = None,
 ) -> Simulation:
     """Let a simulated user delineate a structure.
 
@@ -81,18 +82,25 @@ def simulate(
         Source of chance; see `PromptProtocol.prompts`.
     max_extent_mm
         How far from the prompted slices the object may reach; see `AnnotationSession.propagate`.
+    drawn_from
+        Where the first prompts come from in place of the reference: the mask of an automatic
+        method, boolean ``(z, y, x)``. If it is empty, nothing is prompted and the mask is empty,
+        corrections or not: there is no prompt to begin with, and the reference must not give one.
 
     Raises
     ------
     DataError
-        If the reference is empty.
+        If the reference is empty and `drawn_from` is not given.
     LungFMError
         Whatever the model raises.
     """
+    source = reference if drawn_from is None else drawn_from
+    if drawn_from is not None and not drawn_from.any():
+        return Simulation(np.zeros(volume.shape, dtype=np.bool_), (), ())
     # Unrounded features, as units that share a model have them (`shared_model`).
     with AnnotationSession(volume, model, cache=CacheBudget(precision="float32")) as session:
         label = session.add_object().label
-        prompts = list(protocol.prompts(reference, rng))
+        prompts = list(protocol.prompts(source, rng))
         user = _User(session, label, reference, protocol, max_extent_mm)
         looks = [user.work(prompts, given=0)]
         pixel_mm = (volume.spacing[1], volume.spacing[2])

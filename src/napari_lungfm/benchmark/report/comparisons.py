@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from napari_lungfm.benchmark.report.columns import number
+from napari_lungfm.evaluation.prompt_protocols import NO_PROMPTS
 from napari_lungfm.evaluation.statistics import RankStability, compare_all, rank_stability
 
 LEVEL = 0.05
@@ -62,9 +63,9 @@ def families(cases: pd.DataFrame) -> list[Family]:
     """
     found = []
     for cohort, own in cases.groupby("cohort", sort=False):
-        prompts = own.groupby("protocol", sort=False)["n_prompts"].max()
-        free = [name for name, most in prompts.items() if most == 0]
-        prompted = [name for name in prompts.index if name not in free]
+        names = list(dict.fromkeys(own["protocol"]))
+        free = [name for name in names if name == NO_PROMPTS]
+        prompted = [name for name in names if name != NO_PROMPTS]
         # Without any prompted method the automatic ones are one family among themselves.
         groups = [[name, *free] for name in prompted] or [[name] for name in free]
         for group in groups:

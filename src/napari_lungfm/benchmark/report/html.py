@@ -18,6 +18,7 @@ from napari_lungfm.benchmark.report.columns import COLUMNS, DASH, number, p_valu
 from napari_lungfm.benchmark.report.comparisons import LEVEL, Family
 from napari_lungfm.benchmark.report.header import CohortNote, Header
 from napari_lungfm.benchmark.report.overlays import WINDOWS, CaseOverlay
+from napari_lungfm.benchmark.report.remarks import remarks
 from napari_lungfm.benchmark.report.scores import in_order
 from napari_lungfm.benchmark.report.style import BASELINES, REFERENCE_COLOUR, Look
 from napari_lungfm.benchmark.report.tables import main_rows, paper_rows
@@ -120,6 +121,7 @@ def _cohort(page: Page, note: CohortNote) -> dict[str, Any]:
         "costs": _costs(page.costs, name, page.looks),
         "zhu": zhu.zhu_rows(page.zhu, page.costs, name),
         "case_notes": _case_notes(page.records, name),
+        "remarks": remarks(page.records, name),
     }
 
 

@@ -52,7 +52,10 @@ def unit_scores(records: Sequence[Record]) -> pd.DataFrame:
     frame = results_frame(records)
     if frame.empty:
         frame = pd.DataFrame(columns=[*UNIT, *METHOD, "status", "error", "structure"])
-    lost = [r for r in records if not r.structures and not is_zhu_validation(r.key.protocol)]
+    # A unit without scores that did not fail had nothing to score (an automatic method that finds
+    # none of the structures that the case has).
+    own = [r for r in records if not is_zhu_validation(r.key.protocol)]
+    lost = [r for r in own if not r.structures and r.status == "failed"]
     if lost:
         rows = [_row_without_scores(record) for record in lost]
         frame = pd.concat([frame, pd.DataFrame(rows)], ignore_index=True)

@@ -17,6 +17,7 @@ from napari_lungfm.benchmark.report.comparisons import Family, families, pairs_f
 from napari_lungfm.benchmark.report.folder import atomic_folder
 from napari_lungfm.benchmark.report.header import Header, make_header, read_config_text
 from napari_lungfm.benchmark.report.overlays import CaseOverlay, choose_cases, overlays
+from napari_lungfm.benchmark.report.remarks import remarks
 from napari_lungfm.benchmark.report.scores import case_scores, main_structure, unit_scores
 from napari_lungfm.benchmark.report.summary import summarise
 from napari_lungfm.benchmark.report.zhu import zhu_markdown, zhu_rows
@@ -248,7 +249,7 @@ def _write_tables(folder: Path, content: _Content) -> None:
     place = folder / "tables"
     place.mkdir()
     for note in content.header.cohorts:
-        notes = _table_notes(content.header)
+        notes = [*_table_notes(content.header), *remarks(content.records, note.name)]
         arguments = (content.summary, note.name, note.title, notes)
         for suffix, make in ((".md", tables.markdown), (".tex", tables.latex)):
             path = place / f"{slug(note.name)}{suffix}"
