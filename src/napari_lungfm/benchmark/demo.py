@@ -30,9 +30,9 @@ _PHANTOMS: dict[str, Any] = {
     "title": "synthetic chest CTs (phantoms, not patients)",
     "seed": 1,
     "n_test": 10,
-    "n_train": 20,
-    "shape": [60, 144, 144],
-    "spacings": [[5.0, 2.4, 2.4]],
+    "n_train": 14,
+    "shape": [46, 116, 116],
+    "spacings": [[6.5, 3.0, 3.0]],
     "diameters_mm": [15.0, 60.0],
     "whole_chest": True,
 }
