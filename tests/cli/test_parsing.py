@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_lungfm._core.exceptions import PromptError, UsageError
-from napari_lungfm.cli.parsing import parse_options, parse_prompts
+from napari_lungfm.cli.parsing import folder_of_first, parse_options, parse_prompts
 from napari_lungfm.geometry import VolumeGeometry
 from napari_lungfm.models.prompts import Box, Click, Stop
 
@@ -84,3 +86,13 @@ def test_options_are_typed():
     }
     with pytest.raises(UsageError, match="key=value"):
         parse_options(["a"])
+
+
+def test_paths_count_from_the_first_source_that_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.yaml").write_text("")
+    assert folder_of_first(None, "b/x.yaml") == tmp_path / "b"
+    assert folder_of_first(Path("a/x.yaml"), "b/x.yaml") == tmp_path / "a"
+    assert folder_of_first(None, "unet-small") == tmp_path

@@ -66,17 +66,16 @@ def train_fine_tuning(
     LungFMError
         See `training.finetune.run.fine_tune`.
     """
+    from napari_lungfm.cli.parsing import folder_of_first
     from napari_lungfm.training.finetune.config import load_fine_tuning
     from napari_lungfm.training.finetune.run import fine_tune
 
     training = load_fine_tuning(config, cohort)
-    place = next((Path(p) for p in (cohort, config) if p and Path(p).is_file()), None)
-    base = place.resolve().parent if place is not None else Path.cwd()
     with display() as (listener, stages):
         description = fine_tune(
             training,
             out,
-            base=base,
+            base=folder_of_first(cohort, config),
             device=device,
             resume=resume,
             listener=listener,

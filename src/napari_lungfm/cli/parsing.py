@@ -1,6 +1,7 @@
 """Prompts and options as they are written on the command line."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -69,6 +70,15 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
             msg = f"the value of the option '{pair}' cannot be read"
             raise UsageError(msg) from error
     return options
+
+
+def folder_of_first(*sources: str | Path | None) -> Path:
+    """Return the folder of the first source that is a file, which relative paths count from.
+
+    Where none is (names of what ships with the package), that is the working folder.
+    """
+    file = next((Path(s) for s in sources if s and Path(s).is_file()), None)
+    return file.resolve().parent if file is not None else Path.cwd()
 
 
 def _box(text: str, geometry: VolumeGeometry, millimetres: bool) -> Box:

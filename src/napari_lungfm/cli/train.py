@@ -75,17 +75,16 @@ def train(
             display=_display,
         )
         return
+    from napari_lungfm.cli.parsing import folder_of_first
     from napari_lungfm.training.automatic.config import load_training
     from napari_lungfm.training.automatic.run import train_automatic
 
     training = load_training(config, cohort)
-    place = next((Path(p) for p in (cohort, config) if p and Path(p).is_file()), None)
-    base = place.resolve().parent if place is not None else Path.cwd()
     with _display() as (listener, stages):
         description = train_automatic(
             training,
             out,
-            base=base,
+            base=folder_of_first(cohort, config),
             device=device,
             resume=resume,
             listener=listener,

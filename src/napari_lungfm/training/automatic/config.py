@@ -1,5 +1,6 @@
 """The configuration of a training: YAML, unknown keys refused, shipped ones known by name."""
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -165,16 +166,44 @@ def load_training(source: PathInput, cohort: PathInput | None = None) -> AnyTrai
     shipped = shipped_configs()
     # Models are called nnunet-3d-lowres, nnU-Net's configurations 3d_lowres: both are understood.
     name = str(source).replace("nnunet-3d-", "nnunet-3d_")
+    file = source if Path(source).is_file() else name
+    values = read_source(file, shipped, cohort, what="configuration")
+    return parse_training(values, where=f"'{name}'")
+
+
+def read_source(
+    source: PathInput, shipped: Mapping[str, str], cohort: PathInput | None, *, what: str
+) -> dict[str, Any]:
+    """Return the plain values of a configuration.
+
+    Parameters
+    ----------
+    source
+        A YAML file, or the name of a shipped configuration.
+    shipped
+        Name → text of those.
+    cohort
+        A YAML file with a cohort, in place of the configuration's own; see `read_cohort`.
+    what
+        What the message calls it.
+
+    Raises
+    ------
+    InputFileError
+        If there is neither, or a file cannot be read.
+    ConfigError
+        If a file is not valid YAML.
+    """
     if Path(source).is_file():
         values = read_yaml(Path(source))
-    elif name in shipped:
-        values = yaml.safe_load(shipped[name])
+    elif str(source) in shipped:
+        values = yaml.safe_load(shipped[str(source)])
     else:
-        msg = f"there is no configuration '{name}': neither a file nor one of {', '.join(shipped)}"
+        msg = f"there is no {what} '{source}': neither a file nor one of {', '.join(shipped)}"
         raise InputFileError(msg)
     if cohort is not None:
         values["cohort"] = read_cohort(Path(cohort))
-    return parse_training(values, where=f"'{name}'")
+    return values
 
 
 def parse_training(values: dict[str, Any], *, where: str = "the configuration") -> AnyTraining:

@@ -28,10 +28,13 @@ from napari_lungfm.training.automatic.cohort_check import (
     labels_as_classes,
     load_for_training,
 )
+from napari_lungfm.training.automatic.kept import case_mark, read_kept
 
 #: Images are stored as fractions of this.
 _FULL = 65535
 _SCHEMA = 1
+#: Arrays that are kept of a case.
+_PARTS = ("image", "classes")
 
 
 @dataclass(frozen=True)
@@ -114,26 +117,15 @@ def prepare_cohort(
     prepared: list[PreparedCase] = []
 
     def work(source: CaseSource) -> None:
-        names = [str(_SCHEMA), source.fingerprint(), *(s.title for s in structures)]
-        names += [str(inputs.spacing), lungs.name if lungs is not None else ""]
-        mark = hashlib.blake2b("\x1f".join(names).encode(), digest_size=8).hexdigest()
+        mark = case_mark(_SCHEMA, source, structures, lungs, str(inputs.spacing))
         stem = folder / f"{slug(source.name)}-{mark}"
-        known = _known(stem)
+        known = read_kept(stem, _PARTS)
         if known is None:
             known = _prepare(source, stem, inputs, structures, lungs)
         prepared.append(PreparedCase(source.name, stem, known["image"], known["reference"]))
 
     for_each_case(cohort, work, progress)
     return tuple(prepared)
-
-
-def _known(stem: Path) -> dict[str, Any] | None:
-    try:
-        values: dict[str, Any] = json.loads(Path(f"{stem}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    complete = all(Path(f"{stem}-{part}.npy").is_file() for part in ("image", "classes"))
-    return values if complete else None
 
 
 def _prepare(

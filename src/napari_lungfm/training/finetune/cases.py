@@ -22,8 +22,11 @@ from napari_lungfm.geometry import Structure, to_axial
 from napari_lungfm.models.automatic.protocol import AutomaticModel
 from napari_lungfm.models.automatic.trained import hash_image
 from napari_lungfm.training.automatic.cohort_check import for_each_case, load_for_training
+from napari_lungfm.training.automatic.kept import case_mark, read_kept
 
 _SCHEMA = 1
+#: Arrays that are kept of a case.
+_PARTS = ("image", "labels")
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,9 @@ def store_cohort(
     stored: list[StoredCase] = []
 
     def work(source: CaseSource) -> None:
-        names = [str(_SCHEMA), source.fingerprint(), *(s.title for s in structures)]
-        names.append(lungs.name if lungs is not None else "")
-        mark = hashlib.blake2b("\x1f".join(names).encode(), digest_size=8).hexdigest()
+        mark = case_mark(_SCHEMA, source, structures, lungs)
         stem = folder / f"{slug(source.name)}-{mark}"
-        known = _known(stem)
+        known = read_kept(stem, _PARTS)
         if known is None:
             known = _store(load_for_training(source, structures, lungs), stem)
         z, y, x = known["spacing"]
@@ -118,15 +119,6 @@ def store_cohort(
 
     for_each_case(cohort, work, progress)
     return tuple(stored)
-
-
-def _known(stem: Path) -> dict[str, Any] | None:
-    try:
-        values: dict[str, Any] = json.loads(Path(f"{stem}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    complete = all(Path(f"{stem}-{part}.npy").is_file() for part in ("image", "labels"))
-    return values if complete else None
 
 
 def _store(case: Case, stem: Path) -> dict[str, Any]:

@@ -5,14 +5,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from napari_lungfm._core.config import parse_model
-from napari_lungfm._core.exceptions import InputFileError, LungFMError
+from napari_lungfm._core.exceptions import LungFMError
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.models.foundation.factory import parse_window
-from napari_lungfm.training.automatic.config import read_cohort, read_yaml
+from napari_lungfm.training.automatic.config import read_source, read_yaml
 from napari_lungfm.training.automatic.settings import (
     Count,
     StrictModel,
@@ -176,17 +175,7 @@ def load_fine_tuning(source: PathInput, cohort: PathInput | None = None) -> Fine
     ConfigError
         If it is not valid; the message names each wrong key.
     """
-    shipped = shipped_fine_tunings()
-    if Path(source).is_file():
-        values = read_yaml(Path(source))
-    elif str(source) in shipped:
-        values = yaml.safe_load(shipped[str(source)])
-    else:
-        names = ", ".join(shipped)
-        msg = f"there is no fine-tuning '{source}': neither a file nor one of {names}"
-        raise InputFileError(msg)
-    if cohort is not None:
-        values["cohort"] = read_cohort(Path(cohort))
+    values = read_source(source, shipped_fine_tunings(), cohort, what="fine-tuning")
     return parse_fine_tuning(values, where=f"'{source}'")
 
 

@@ -4,7 +4,6 @@ Images and references are written as axial NIfTI, whatever the orientation of th
 predictions are made on axial volumes too.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from napari_lungfm.training.automatic.cohort_check import (
     labels_as_classes,
     load_for_training,
 )
+from napari_lungfm.training.automatic.kept import case_mark
 from napari_lungfm.training.automatic.prepared import hash_labels
 from napari_lungfm.training.automatic.split import Split
 
@@ -91,9 +91,7 @@ def export_cohort(
     exported: list[ExportedCase] = []
 
     def work(source: CaseSource) -> None:
-        parts = [str(_SCHEMA), source.fingerprint(), *(s.title for s in structures)]
-        parts.append(lungs.name if lungs is not None else "")
-        mark = hashlib.blake2b("\x1f".join(parts).encode(), digest_size=8).hexdigest()
+        mark = case_mark(_SCHEMA, source, structures, lungs)
         identifier = slug(source.name)
         known = _known(folder, identifier, mark)
         if known is None:

@@ -1,0 +1,55 @@
+"""Training cases that were made ready before: what they are called, and whether they are whole."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_lungfm.datasets.cases import CaseSource
+from napari_lungfm.geometry import Structure
+from napari_lungfm.models.automatic.protocol import AutomaticModel
+
+
+def case_mark(
+    schema: int,
+    source: CaseSource,
+    structures: Sequence[Structure],
+    lungs: AutomaticModel | None,
+    *more: str,
+) -> str:
+    """Return a short hash of everything that decides what is made of a case.
+
+    Parameters
+    ----------
+    schema
+        Version of the form that it is kept in.
+    source
+        The case.
+    structures
+        What it must have.
+    lungs
+        Completes references without lungs.
+    more
+        What else decides it.
+    """
+    names = [str(schema), source.fingerprint(), *(s.title for s in structures), *more]
+    names.append(lungs.name if lungs is not None else "")
+    return hashlib.blake2b("\x1f".join(names).encode(), digest_size=8).hexdigest()
+
+
+def read_kept(stem: Path, parts: Sequence[str]) -> dict[str, Any] | None:
+    """Return what is known of a case that is kept; ``None`` unless all of it is there.
+
+    Parameters
+    ----------
+    stem
+        Path of its files without their endings: ``STEM.json`` and ``STEM-PART.npy``.
+    parts
+        The arrays that belong to it.
+    """
+    try:
+        values: dict[str, Any] = json.loads(Path(f"{stem}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return values if all(Path(f"{stem}-{part}.npy").is_file() for part in parts) else None
