@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from napari_lungfm._core.exceptions import ConfigError, DataError
-from napari_lungfm.models.lungfm.model import read_network
+from napari_lungfm.models.lungfm.look import CHANNELS
+from napari_lungfm.models.lungfm.model import read_network, write_network
+from napari_lungfm.models.lungfm.network import NetworkConfig, PromptNetwork
 from napari_lungfm.training.fit import load_weights
 from napari_lungfm.training.promptable.config import PromptTrainingConfig, shipped_config
-from napari_lungfm.training.promptable.fit import fit_promptable
+from napari_lungfm.training.promptable.fit import begin_from, fit_promptable
 from napari_lungfm.training.promptable.run import WEIGHTS, train_promptable
 from napari_lungfm.training.promptable.task import PromptTask
 from napari_lungfm.training.synthetic import fill_bank
@@ -109,6 +111,29 @@ def test_a_training_in_two_parts_goes_on_with_the_weights_of_the_first(tmp_path)
     assert "train/click" not in (tmp_path / "first" / "run" / "log.csv").read_text()
     assert "train/click" in (tmp_path / "run" / "log.csv").read_text()
     assert PromptTrainingConfig.from_yaml(tmp_path / "config.yaml") == both
+
+
+def network(*, answers_see_mask: bool, detail: int = 8) -> PromptNetwork:
+    torch.manual_seed(3 + answers_see_mask)
+    return PromptNetwork(
+        NetworkConfig(CHANNELS, (8, 16, 16, 24), (1, 1, 1, 1), detail, answers_see_mask)
+    )
+
+
+def test_answers_that_begin_to_see_the_mask_are_the_same_at_first(tmp_path) -> None:
+    blind, seeing = network(answers_see_mask=False), network(answers_see_mask=True)
+    write_network(blind, tmp_path / "blind.safetensors", {})
+    begin_from(seeing, tmp_path / "blind.safetensors")
+    looks = torch.randn(2, CHANNELS, 32, 32)
+    with torch.no_grad():
+        pairs = zip(seeing(looks), read_network(tmp_path / "blind.safetensors")(looks), strict=True)
+        assert all(torch.allclose(ours, theirs, atol=1e-5) for ours, theirs in pairs)
+    again = network(answers_see_mask=False)
+    write_network(seeing, tmp_path / "seeing.safetensors", {})
+    with pytest.raises(ConfigError, match="answers see the mask; set `network"):
+        begin_from(again, tmp_path / "seeing.safetensors")
+    with pytest.raises(ConfigError, match="other sizes"):
+        begin_from(network(answers_see_mask=True, detail=16), tmp_path / "seeing.safetensors")
 
 
 def test_the_shipped_configuration_is_read() -> None:

@@ -1,13 +1,16 @@
 """Run a training of LungFM-S."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from napari_lungfm._core.exceptions import DataError
+from napari_lungfm._core.exceptions import ConfigError, DataError
 from napari_lungfm.models.lungfm.model import read_network
+from napari_lungfm.models.lungfm.network import PromptNetwork
 from napari_lungfm.training.fit import FitListener, FitResult, StepSampler, run_fit
 from napari_lungfm.training.lightning_import import EMAWeightAveraging
 from napari_lungfm.training.promptable.config import PromptTrainingConfig
@@ -70,7 +73,7 @@ def fit_promptable(
         warm_up=config.warm_up,
     )
     if begin_with is not None:
-        task.network.load_state_dict(read_network(begin_with).state_dict())
+        begin_from(task.network, begin_with)
     return run_fit(
         task,
         _loader(
@@ -99,6 +102,43 @@ def fit_promptable(
         callbacks=[EMAWeightAveraging(decay=config.average)],
         listener=listener,
     )
+
+
+def begin_from(network: PromptNetwork, weights: Path) -> None:
+    """Take over the weights of another network of the same sizes.
+
+    If it does not read its answers from the mask and this one does, those inputs begin at zero:
+    at first the answers are the same.
+
+    Parameters
+    ----------
+    network
+        Takes the weights.
+    weights
+        File of the other network.
+
+    Raises
+    ------
+    ConfigError
+        If the sizes differ otherwise.
+    InputFileError
+        If the file cannot be read.
+    """
+    other = read_network(weights)
+    if replace(other.config, answers_see_mask=network.config.answers_see_mask) != network.config:
+        msg = (
+            f"{weights}: a network of other sizes ({other.config}) than the one to be trained "
+            f"({network.config}); give both trainings the same `network`"
+        )
+        raise ConfigError(msg)
+    state = other.state_dict()
+    answers = state["answers.0.weight"]
+    more = network.answers[0].in_features - answers.shape[1]
+    if more < 0:
+        msg = f"{weights}: its answers see the mask; set `network: {{answers_see_mask: true}}`"
+        raise ConfigError(msg)
+    state["answers.0.weight"] = functional.pad(answers, (0, more))
+    network.load_state_dict(state)
 
 
 def _checked(folder: Path, count: int, seed: int) -> ClipBank:
