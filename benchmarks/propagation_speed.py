@@ -8,7 +8,7 @@ machine. Ours is measured with both ways of computing attention, ``stock`` and `
   slices again; ours takes every image feature from the cache;
 - **second prompt**: another prompt on a slice that was prompted before, with another slice looked
   at in between, against the first prompt on it;
-- **memory**: one box, propagation, and ten corrections, each with a propagation over the whole
+- **memory**: one box, propagation, and some corrections, each with a propagation over the whole
   volume; the peak of resident memory less what was resident before the volume was made (network
   and libraries loaded). Each in a process of its own, ours at two sizes of the cache.
 
@@ -49,7 +49,6 @@ WINDOW = Window(-600, 1500)
 STOCK = "sam2.sam2_video_predictor.SAM2VideoPredictor"
 BOX = (200, 200, 260, 270)  # y0 x0 y1 x1
 ATTENTIONS: tuple[Literal["stock", "fast"], ...] = ("stock", "fast")
-CORRECTIONS = 10  # of the measurement of memory
 
 
 def arguments() -> argparse.Namespace:
@@ -59,6 +58,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--slices", type=int, default=40, help="slices to propagate over")
     parser.add_argument("--repeats", type=int, default=3, help="how often all is timed")
     parser.add_argument("--memory-slices", type=int, default=60, help="0 skips peak memory")
+    parser.add_argument("--corrections", type=int, default=3, help="of the measurement of memory")
     parser.add_argument(
         "--cache-mb", type=int, nargs=2, default=(64, 1024), help="caches in memory, in MiB"
     )
@@ -286,8 +286,8 @@ def measure_memory(options: argparse.Namespace) -> dict[str, float]:
             engine.open(volume, CacheBudget(int(options.memory_of) * 2**20))
         engine.box(middle)
         engine.walk(middle)
-        for i in range(CORRECTIONS):
-            engine.click(i * depth // CORRECTIONS)
+        for i in range(options.corrections):
+            engine.click(i * depth // options.corrections)
             engine.walk(middle)
     peak = meter.peak_rss_mb or float("nan")
     result = {"before_mb": before, "above_mb": peak - before}

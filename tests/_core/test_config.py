@@ -1,8 +1,8 @@
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from napari_lungfm._core.config import parse_model
-from napari_lungfm._core.exceptions import ConfigError
+from napari_lungfm._core.config import parse_model, read_yaml
+from napari_lungfm._core.exceptions import ConfigError, InputFileError
 
 
 class Part(BaseModel):
@@ -47,3 +47,22 @@ def test_what_fits_not_together_is_said_without_a_place() -> None:
 def test_other_things_than_mappings_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"^a list: .*dictionary"):
         parse_model(Whole, [1], "a list")
+
+
+def test_a_file_of_settings_is_a_mapping_or_is_refused_in_one_line(tmp_path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("a: [1, 2]\n", encoding="utf-8")
+    assert read_yaml(file) == {"a": [1, 2]}
+    for content, problem in (
+        (b"- 1\n", "a mapping of keys to values is expected"),
+        (b"", "a mapping"),
+        (b"a: [", "is not valid YAML"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(ConfigError, match=problem) as error:
+            read_yaml(file)
+        assert "\n" not in str(error.value)
+    file.write_bytes(b"\xff\xfe\x00")
+    for path in (file, tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(InputFileError, match="cannot be read"):
+            read_yaml(path)

@@ -1,12 +1,39 @@
 """Configurations that users write: plain values in, a checked model or one precise line out."""
 
+from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
-from napari_lungfm._core.exceptions import ConfigError
+from napari_lungfm._core.exceptions import ConfigError, InputFileError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises
+    ------
+    InputFileError
+        If it cannot be read.
+    ConfigError
+        If it holds something else.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        msg = f"'{path}' cannot be read: {reason}"
+        raise InputFileError(msg) from error
+    except yaml.YAMLError as error:
+        msg = f"'{path}' is not valid YAML: {' '.join(str(error).split())}"
+        raise ConfigError(msg) from error
+    if not isinstance(values, dict):
+        msg = f"'{path}' holds no configuration: a mapping of keys to values is expected"
+        raise ConfigError(msg)
+    return values
 
 
 def parse_model(model: type[ModelT], values: Any, source: str, *, context: Any = None) -> ModelT:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_lungfm._core.config import read_yaml
+from napari_lungfm._core.exceptions import LungFMError
 from napari_lungfm.cli.console import note, print_json, stderr_console
 from napari_lungfm.cli.finetune import (
     fine_tuning_summaries,
@@ -96,15 +98,12 @@ def train(
 
 def _is_lungfm(config: str) -> bool:
     """Tell whether a configuration is one of LungFM-S: by its name, or by what its file says."""
-    import yaml
-
     if config == "lungfm-s":
         return True
     try:
-        values = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        return read_yaml(Path(config)).get("kind") == "lungfm-s"
+    except LungFMError:
         return False  # whoever reads it says what is wrong
-    return isinstance(values, dict) and values.get("kind") == "lungfm-s"
 
 
 def _train_lungfm(config: str, out: Path, *, resume: bool, device: str, as_json: bool) -> None:

@@ -91,7 +91,7 @@ def test_contours_and_lungs_by_a_model(tmp_path, make_chest):
         ("name: c\nimage: '{case}'\nmask: '{case}m'\nvalues: {1: nose}", "no structure 'nose'"),
         ("name: c\nimage: '{case}'\nmask: '{case}m'\nmaks: x", "maks: Extra inputs"),
         ("[1", "is not valid YAML"),
-        ("- 1", "should be a valid dictionary"),
+        ("- 1", "a mapping of keys to values is expected"),
     ],
 )
 def test_configurations_that_cannot_be_used(tmp_path, text, message):

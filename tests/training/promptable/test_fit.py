@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from napari_lungfm._core.exceptions import ConfigError, DataError
+from napari_lungfm._core.exceptions import ConfigError, DataError, InputFileError
 from napari_lungfm.models.lungfm.look import CHANNELS
 from napari_lungfm.models.lungfm.model import read_network, write_network
 from napari_lungfm.models.lungfm.network import NetworkConfig, PromptNetwork
@@ -89,12 +89,12 @@ def test_a_configuration_is_checked(tmp_path) -> None:
     for text, message in (
         ("steps: 0", "steps"),
         ("stepz: 3", "stepz"),
-        ("[", "cannot be read"),
+        ("[", "not valid YAML"),
     ):
         file.write_text(text)
         with pytest.raises(ConfigError, match=message):
             PromptTrainingConfig.from_yaml(file)
-    with pytest.raises(ConfigError, match="missing"):
+    with pytest.raises(InputFileError, match="missing"):
         PromptTrainingConfig.from_yaml(tmp_path / "missing.yaml")
 
 

@@ -7,7 +7,8 @@ from typing import Any, cast
 import yaml
 from pydantic import ValidationError
 
-from napari_lungfm._core.exceptions import ConfigError, InputFileError
+from napari_lungfm._core.config import read_yaml
+from napari_lungfm._core.exceptions import ConfigError, InputFileError, LungFMError
 from napari_lungfm._core.files import slug, write_text
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.benchmark.cohorts.report import CaseReport
@@ -106,12 +107,7 @@ def _attributes(report: CaseReport) -> dict[str, str | float | int | bool]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        msg = f"cannot read '{path}': {reason}; prepare the cohort again"
+        return read_yaml(path)
+    except LungFMError as error:
+        msg = f"{error}; prepare the cohort again"
         raise InputFileError(msg) from error
-    if not isinstance(values, dict):
-        msg = f"'{path}' holds no mapping; prepare the cohort again"
-        raise InputFileError(msg)
-    return values

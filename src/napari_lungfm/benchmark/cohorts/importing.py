@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from napari_lungfm._core.config import parse_model
+from napari_lungfm._core.config import parse_model, read_yaml
 from napari_lungfm._core.exceptions import ConfigError, InputFileError
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.benchmark.cohorts.lungs import NONE, OWN
@@ -140,15 +139,7 @@ def load_import_config(path: PathInput) -> ImportConfig:
         If it is not valid; the message names each wrong key.
     """
     file = Path(path)
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"cannot read '{file}': {getattr(error, 'strerror', None) or error}"
-        raise InputFileError(msg) from error
-    except yaml.YAMLError as error:
-        msg = f"'{file}' is not valid YAML: {' '.join(str(error).split())}"
-        raise ConfigError(msg) from error
-    return parse_model(ImportConfig, values, f"'{file}'")
+    return parse_model(ImportConfig, read_yaml(file), f"'{file}'")
 
 
 def import_cases(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 import yaml
 from pydantic import Field, model_validator
 
-from napari_lungfm._core.config import parse_model
+from napari_lungfm._core.config import parse_model, read_yaml
 from napari_lungfm._core.exceptions import ConfigError, InputFileError
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.models.automatic.networks import NetworkSpec
@@ -240,28 +240,3 @@ def read_cohort(path: Path) -> Any:
     count = len(cohorts) if isinstance(cohorts, list) else 0
     msg = f"'{path}' has {count} cohorts; a training needs one: a mapping with kind, name, cases"
     raise ConfigError(msg)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
-
-    Raises
-    ------
-    InputFileError
-        If it cannot be read.
-    ConfigError
-        If it holds something else.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        msg = f"'{path}' cannot be read: {reason}"
-        raise InputFileError(msg) from error
-    except yaml.YAMLError as error:
-        msg = f"'{path}' is not valid YAML: {' '.join(str(error).split())}"
-        raise ConfigError(msg) from error
-    if not isinstance(values, dict):
-        msg = f"'{path}' holds no mapping; see docs/automatic.md"
-        raise ConfigError(msg)
-    return values

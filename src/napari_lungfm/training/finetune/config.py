@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from napari_lungfm._core.config import parse_model
+from napari_lungfm._core.config import parse_model, read_yaml
 from napari_lungfm._core.exceptions import LungFMError
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.models.foundation.factory import parse_window
-from napari_lungfm.training.automatic.config import read_source, read_yaml
+from napari_lungfm.training.automatic.config import read_source
 from napari_lungfm.training.automatic.settings import (
     Count,
     StrictModel,

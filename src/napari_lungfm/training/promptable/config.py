@@ -1,13 +1,12 @@
 """The configuration of a training of LungFM-S."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from napari_lungfm._core.config import parse_model
-from napari_lungfm._core.exceptions import ConfigError
+from napari_lungfm._core.config import parse_model, read_yaml
 from napari_lungfm.models.lungfm.look import CHANNELS
 from napari_lungfm.models.lungfm.network import NetworkConfig
 from napari_lungfm.training.fit import FitSettings
@@ -125,12 +124,9 @@ class PromptTrainingConfig(BaseModel):
 
         Raises
         ------
+        InputFileError
+            If the file cannot be read.
         ConfigError
-            If the file cannot be read or a value makes no sense.
+            If a value makes no sense.
         """
-        try:
-            values: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            msg = f"{path}: cannot be read as a training configuration ({error})"
-            raise ConfigError(" ".join(msg.split())) from error
-        return parse_model(cls, values, str(path))
+        return parse_model(cls, read_yaml(Path(path)), str(path))
