@@ -1,5 +1,3 @@
-import csv
-import hashlib
 import json
 import tarfile
 
@@ -11,6 +9,7 @@ from napari_lungfm import io
 from napari_lungfm.cli import app as program
 from napari_lungfm.cli import datasets
 from napari_lungfm.datasets.cases import Case
+from napari_lungfm.datasets.sources.download_site import DownloadSite, pack
 from napari_lungfm.datasets.sources.phantom_downloads import write_lung1, write_task06
 from napari_lungfm.geometry import LabelMap, Volume, VolumeGeometry
 
@@ -51,46 +50,22 @@ def test_the_split_of_lung1_can_be_seen_without_data(bench):
     assert bench("datasets", "splits", "task06").code == 2
 
 
-def upload(site, collection, manifest):
-    """Put a download of Lung1 onto a server that speaks S3, and list it."""
-    listings, rows = {}, []
-    for number, folder in enumerate(sorted(p for p in collection.glob("*/*/*") if p.is_dir())):
-        contents = ""
-        for path in sorted(folder.iterdir()):
-            body = path.read_bytes()
-            tag = hashlib.md5(body, usedforsecurity=False).hexdigest()
-            site.serve(f"/store/u{number}/{path.name}", body, tag=tag)
-            contents += (
-                f"<Contents><Key>u{number}/{path.name}</Key><Size>{len(body)}</Size>"
-                f"<ETag>{tag}</ETag></Contents>"
-            )
-        listings[f"u{number}%2F"] = f"<ListBucketResult>{contents}</ListBucketResult>".encode()
-        modality, _, uid = folder.name.partition("_")
-        rows.append([folder.parts[-3], folder.parts[-2], uid, modality, f"s3://store/u{number}/*"])
-    site.answer_with(lambda path: {"body": listings[path.rpartition("prefix=")[2]]})
-    with manifest.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(
-            ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "series_aws_url"]
-        )
-        writer.writerows(rows)
-
-
-def test_lung1_from_a_server_to_a_cohort(bench, site, tmp_path):
+def test_lung1_from_a_server_to_a_cohort(bench, tmp_path):
     names = [f"LUNG1-{n:03d}" for n in (1, 2, 3)]
     published = write_lung1([tiny(names[0])], tmp_path / "server")
     others = [tiny(name, n) for n, name in enumerate(names) if n]
     write_lung1(others, tmp_path / "server", seg=False)  # highdicom takes its time
-    manifest = tmp_path / "manifest.csv"
-    upload(site, published, manifest)
     raw, out = tmp_path / "raw", tmp_path / "cohort"
-    fetch = ["datasets", "fetch", "lung1", "--out", raw, "--manifest", manifest]
-    fetch += ["--endpoint", f"http://127.0.0.1:{site.port}", "--json"]
-    result = bench(*fetch)
+    with DownloadSite(tmp_path / "server") as site:
+        manifest = site.write_manifest(published, tmp_path / "manifest.csv")
+        fetch = ["datasets", "fetch", "lung1", "--out", raw, "--manifest", manifest]
+        fetch += ["--endpoint", site.endpoint, "--json"]
+        result = bench(*fetch)
+        again = bench(*fetch)
     assert result.code == 0, result.err
     assert "commercial use is NOT allowed" in result.err
     assert (result.json["patients"], result.json["downloaded"]) == (3, 3 * 7 + 1)
-    assert bench(*fetch).json["downloaded"] == 0
+    assert again.json["downloaded"] == 0
     result = bench("datasets", "fetch", "lung1", "--from", raw, "--json")
     assert result.json["series"] == {"CT": 3, "RTSTRUCT": 3, "SEG": 1}
     result = bench("datasets", "prepare", "lung1", raw, "--out", out, "--lungs", "own", "--json")
@@ -122,6 +97,21 @@ def test_task06_from_a_folder_or_a_tar(bench, tmp_path):
     assert "2 cases (1 train, 1 test, 0 spare), 0 patients excluded" in result.err
 
 
+def test_a_tar_of_task06_from_elsewhere(bench, tmp_path):
+    folder = write_task06([tiny("lung_001"), tiny("lung_004", 2)], tmp_path / "server")
+    tar = tmp_path / "server" / "subset.tar"
+    md5 = pack(folder, tar)
+    with DownloadSite(tmp_path / "server") as site:
+        fetch = ["datasets", "fetch", "task06", "--out", tmp_path / "raw", "--url"]
+        fetch += [site.address(tar), "--json"]
+        wrong = bench(*fetch, "--md5", "0" * 32)
+        assert wrong.code == 1
+        assert f"the md5 of what came is {md5}" in wrong.err
+        assert bench(*fetch, "--md5", md5).json["cases"] == 2
+    assert bench("datasets", "fetch", "task06", "--md5", "12").code == 2
+    assert (tmp_path / "raw" / "Task06_Lung" / "dataset.json").is_file()
+
+
 def test_any_folder_is_imported(bench, tmp_path):
     folder = write_task06([tiny("a"), tiny("b", 1)], tmp_path / "raw")
     config = tmp_path / "clinic.yaml"
@@ -144,7 +134,7 @@ def test_any_folder_is_imported(bench, tmp_path):
         (["prepare", "task06", "{here}", "--out", "o", "--lungs", "none"], 1, "dataset.json"),
         (["prepare", "lung1", "{here}", "--out", "o", "--lungs", "unknown"], 2, "unknown"),
         (["prepare", "lung1", "{here}/x", "--out", "o", "--lungs", "none"], 1, "no such folder"),
-        (["import", "{here}", "--config", "{here}/x.yaml", "--out", "o"], 1, "cannot read"),
+        (["import", "{here}", "--config", "{here}/x.yaml", "--out", "o"], 1, "cannot be read"),
     ],
 )
 def test_calls_that_cannot_work_give_one_line(bench, tmp_path, arguments, code, message):

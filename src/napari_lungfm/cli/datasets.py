@@ -60,6 +60,10 @@ def fetch(
     url: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="task06: where to get the tar instead.")
     ] = None,
+    md5: Annotated[
+        str | None,
+        typer.Option(metavar="HEX", help="task06: check value of the tar, if it is another one."),
+    ] = None,
     patient: Annotated[
         list[str] | None, typer.Option(help="lung1: only this patient; may be repeated.")
     ] = None,
@@ -83,13 +87,13 @@ def fetch(
     card = source_card(name)
     _refuse(
         card,
-        task06={"--url": url, "--keep-archive": keep_archive},
+        task06={"--url": url, "--md5": md5, "--keep-archive": keep_archive},
         lung1={"--manifest": manifest, "--endpoint": endpoint, "--patient": patient,
                "--limit": limit},
     )  # fmt: skip
     note(card.licence_text())
     if card.name == "task06":
-        result = _fetch_task06(out, source, url, keep_archive)
+        result = _fetch_task06(out, source, url, md5, keep_archive)
     elif source is not None:
         result = _look_through(source)
     else:
@@ -180,9 +184,13 @@ def _refuse(card: "SourceCard", **options: dict[str, Any]) -> None:
 
 
 def _fetch_task06(
-    out: Path, source: Path | None, url: str | None, keep_archive: bool
+    out: Path, source: Path | None, url: str | None, md5: str | None, keep_archive: bool
 ) -> dict[str, Any]:
-    from napari_lungfm.datasets.sources.task06 import fetch_task06, labelled_images
+    from napari_lungfm.datasets.sources.task06 import (
+        fetch_task06,
+        labelled_images,
+        other_archive,
+    )
 
     if source is not None and source.is_dir():
         inner = source / "Task06_Lung"
@@ -190,7 +198,12 @@ def _fetch_task06(
     else:
         with _bytes("task06") as progress:
             folder = fetch_task06(
-                out, archive=source, address=url, keep_archive=keep_archive, progress=progress
+                out,
+                archive=source,
+                address=url,
+                keep_archive=keep_archive,
+                card=None if md5 is None else other_archive(md5),
+                progress=progress,
             )
     cases = labelled_images(folder)
     note(f"{len(cases)} labelled cases in {folder}")

@@ -19,7 +19,7 @@ class Archive:
     filename
         Its name.
     size
-        Bytes.
+        Bytes; ``None`` where that is not known.
     md5
         Its check value in hexadecimal digits.
     folder
@@ -28,7 +28,7 @@ class Archive:
 
     address: str
     filename: str
-    size: int
+    size: int | None
     md5: str
     folder: str
 

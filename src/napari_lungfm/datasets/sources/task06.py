@@ -2,14 +2,15 @@
 
 import hashlib
 import json
+import re
 import shutil
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from napari_lungfm._core.download import Cancelled, DownloadError, Transfer, discard, download
-from napari_lungfm._core.exceptions import InputFileError
+from napari_lungfm._core.exceptions import InputFileError, UsageError
 from napari_lungfm._core.files import hash_file, make_folder, output_error
 from napari_lungfm._core.types import PathInput, ProgressCallback
 from napari_lungfm.datasets.sources.cards import TASK06, Archive
@@ -83,13 +84,15 @@ def fetch_task06(
         return folder
     if archive is not None:
         source = Path(archive)
-        check_room(folder.parent, card.size, f"unpacking '{source}'")
+        if source.is_file():
+            check_room(folder.parent, source.stat().st_size, f"unpacking '{source}'")
         _check_given(source, card, progress)
         return _unpack(source, folder, progress)
     source = folder.parent / card.filename
     part = source.with_name(f".{card.filename}.part")
     there = sum(p.stat().st_size for p in (source, part) if p.is_file())
-    check_room(folder.parent, max(0, card.size - there) + card.size, card.folder)
+    if card.size is not None:
+        check_room(folder.parent, max(0, card.size - there) + card.size, card.folder)
     if not source.is_file():
         transfer = Transfer(
             part, size=card.size, trust_part=True, progress=progress, cancelled=cancelled,
@@ -137,6 +140,27 @@ def labelled_images(folder: PathInput) -> tuple[LabelledImage, ...]:
     return tuple(sorted(found, key=lambda each: each.name))
 
 
+def other_archive(md5: str) -> Archive:
+    """Return the card of a tar with the folder of Task06 that is not the published one.
+
+    Its size is not known, so that there is no look at the room on the disk beforehand.
+
+    Parameters
+    ----------
+    md5
+        Its check value in hexadecimal digits.
+
+    Raises
+    ------
+    UsageError
+        If that is no md5.
+    """
+    if not re.fullmatch(r"[0-9a-fA-F]{32}", md5):
+        msg = f"'{md5}' is no md5: 32 hexadecimal digits are expected"
+        raise UsageError(msg)
+    return replace(_published(), md5=md5.lower(), size=None)
+
+
 def _published() -> Archive:
     if TASK06.archive is None:  # pragma: no cover - the card has it
         msg = "no archive is published"
@@ -168,10 +192,10 @@ def _download(address: str, transfer: Transfer, card: Archive) -> None:
 def _check_given(source: Path, card: Archive, progress: ProgressCallback | None) -> None:
     found = _md5(source, progress)
     if found != card.md5:
-        size = source.stat().st_size
+        published = "" if card.size is None else f", {card.size} are published"
         msg = (
             f"'{source}' is not the published {card.filename}: its md5 is {found}, not {card.md5} "
-            f"({size} bytes, {card.size} are published); download it again"
+            f"({source.stat().st_size} bytes{published}); download it again"
         )
         raise InputFileError(msg)
 
