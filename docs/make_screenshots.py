@@ -39,12 +39,14 @@ class Studio:
         Where the pictures go.
     sample
         Key of the sample data.
+    size
+        Width and height of the window in pixels.
     """
 
-    def __init__(self, folder: Path, sample: str) -> None:
+    def __init__(self, folder: Path, sample: str, size: tuple[int, int] = SIZE) -> None:
         self.folder = folder
         self.viewer = napari.Viewer(show=True)
-        self.viewer.window.resize(*SIZE)
+        self.viewer.window.resize(*size)
         self.viewer.open_sample("napari-lungfm", sample)
         _, self.panel = self.viewer.window.add_plugin_dock_widget("napari-lungfm", "Annotate")
         self.controller = self.panel.controller
@@ -177,10 +179,11 @@ def main() -> None:
     parser.add_argument("--themes", nargs="+", default=["dark", "light"])
     parser.add_argument("--sample", default="solid_tumour")
     parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=list(STEPS))
+    parser.add_argument("--size", nargs=2, type=int, default=SIZE, metavar=("WIDTH", "HEIGHT"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for theme in arguments.themes:
-        studio = Studio(arguments.out, arguments.sample)
+        studio = Studio(arguments.out, arguments.sample, tuple(arguments.size))
         for name in arguments.steps:
             STEPS[name](studio, theme)
         studio.close()

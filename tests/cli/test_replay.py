@@ -124,7 +124,7 @@ def _newer(log):
         (["--device", "cuda"], None, 2, "runs on the CPU"),
         (["--option", "nonsense=1"], None, 2, "no option 'nonsense'"),
         ([], _newer, 2, "schema version 99"),
-        ([], lambda log: log.write_text("hello\nworld\n"), 1, "line 1 of the log"),
+        ([], lambda log: log.write_text("hello\nworld\n"), 1, "neither the log of a session"),
         ([], lambda log: log.unlink(), 1, "cannot read"),
     ],
 )

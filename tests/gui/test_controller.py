@@ -319,6 +319,38 @@ def test_a_model_that_cannot_be_had_leaves_the_old_one_at_work(bench, truth):
     np.testing.assert_array_equal(bench.labels[9], before[9])
 
 
+def test_repeating_with_another_model_can_be_cancelled(gated, truth, monkeypatch):
+    """Nothing of the new model is kept, and what was there stays, undo included."""
+    bench, quick = gated
+    quick.free = 100
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.propagate()
+    bench.settle()
+    before, log = bench.labels.copy(), bench.controller.log
+    slow, told = type(quick)(truth, free=3), []
+    monkeypatch.setattr("napari_lungfm.gui.annotation.work.create_model", lambda *_, **__: slow)
+    bench.controller.repeating.connect(told.append)
+    bench.controller.set_model(ModelWish("slow"))
+    bench.mail.flush(until=lambda: len(slow.seen) == 3, timeout=10)
+    assert bench.controller.repetition is not None
+    bench.controller.cancel()
+    slow.gate.release()
+    bench.settle()
+    assert len(slow.seen) <= 4
+    assert bench.controller.repetition is None
+    assert told[0].total == 0
+    assert told[-1] is None
+    assert {each.total for each in told[1:-1]} == {3}  # object, box, propagation
+    assert "'gated' and its masks stay" in bench.notices[-1].text
+    assert bench.controller.wish.name == "gated"
+    assert bench.controller.log == log
+    np.testing.assert_array_equal(bench.labels, before)
+    bench.controller.undo()
+    bench.settle()
+    assert np.count_nonzero(bench.labels) < np.count_nonzero(before)
+
+
 def test_a_mask_of_elsewhere_is_the_start_of_an_object(bench, truth):
     bench.controller.start_from(truth, "u-net")
     bench.settle()

@@ -9,6 +9,7 @@ from napari_lungfm.inference.session.recording import read_recording
 from napari_lungfm.models.prompts import Box
 from napari_lungfm.models.registry import create_model
 from napari_lungfm.plugin.layer_geometry import LayerInfo
+from napari_lungfm.plugin.palette import default_colour
 from napari_lungfm.plugin.reader import get_reader
 from napari_lungfm.plugin.session_files import read_session_masks
 
@@ -31,18 +32,20 @@ def session(volume: Volume):
     session.undo()
     session.redo()
     session.rename_object(5, "lymph node")
+    session.colour_object(5, "#123abc")
     return session
 
 
 def test_the_masks_are_those_of_the_session(session, tmp_path):
     path = tmp_path / "case.session"
     session.save(path)
-    found = read_session_masks(path)
+    found, colours = read_session_masks(path)
     true = session.label_map()
     np.testing.assert_array_equal(found.array, true.array)
     assert set(np.unique(found.array)) == {0, 3, 5}
     assert found.labels == {3: "tumour", 5: "lymph node"}
     assert found.geometry.is_close(true.geometry)
+    assert colours == {3: default_colour(3), 5: "#123abc"}
 
 
 def test_napari_gets_a_labels_layer(session, tmp_path):
@@ -54,6 +57,12 @@ def test_napari_gets_a_labels_layer(session, tmp_path):
     info = LayerInfo.from_metadata(options["metadata"])
     assert info.session == path
     assert info.labels == {3: "tumour", 5: "lymph node"}
+    layer = pytest.importorskip("napari.layers").Labels(data, **options)
+    np.testing.assert_allclose(
+        layer.get_color(5), (0x12 / 255, 0x3A / 255, 0xBC / 255, 1), atol=1e-6
+    )
+    assert layer.get_color(0) is None or layer.get_color(0)[3] == 0
+    assert not np.allclose(layer.get_color(3), layer.get_color(9))
 
 
 def test_a_log_has_no_masks(volume, tmp_path):

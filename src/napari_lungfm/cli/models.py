@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="List models; fetch, import and verify weights.")
 
+#: Automatic models that run as they are installed, beside the promptable ones of the registry.
+_ALSO_BUILT_IN = ("lungs-classical",)
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Folder = Annotated[
     Path | None,
@@ -41,8 +44,8 @@ def list_models(folder: Folder = None, as_json: Json = False) -> None:
         _row(checkpoint_card(name), [n for n in here if n.partition(":")[0] == name])
         for name in checkpoint_names()
     ]
-    cards = [model_card(name) for name in model_names() if name not in checkpoint_names()]
-    cards.append(model_card("lungs-classical"))
+    own = [name for name in model_names() if name not in checkpoint_names()]
+    cards = [model_card(name) for name in (*own, *_ALSO_BUILT_IN)]
     rows += [
         {
             "name": card.name,
@@ -68,17 +71,19 @@ def list_models(folder: Folder = None, as_json: Json = False) -> None:
 def show(name: Name, folder: Folder = None, as_json: Json = False) -> None:
     """Show all that is known of a model and of its weights here."""
     from napari_lungfm.models.catalogue import full_name, resolve
-    from napari_lungfm.models.registry import brings_weights
 
+    if _is_untrained(name, folder):
+        _show_untrained(name, as_json)
+        return
     if _is_trained(name):
         _show_trained(_trained_place(name, folder), as_json)
         return
-    if brings_weights(name):
+    if _is_built_in(name):
         _show_built_in(name, as_json)
         return
-    card, _ = resolve(name)
+    card, asked = resolve(name)
     store = _store(folder)
-    known = {full_name(card.name, variant, card) for variant in card.variants}
+    known = {full_name(card.name, variant, card) for variant in (*card.variants, asked)}
     known |= {n for n in store.names() if n.partition(":")[0] == card.name}
     weights = {n: _state(store, n) for n in sorted(known)}
     facts = {**_facts(card), "weights": weights}
@@ -110,6 +115,9 @@ def fetch(
     if _is_trained(name):
         _trained(folder).find(name)  # raises: nobody publishes them; the message says what to do
         note(f"'{name}' is here already; nobody publishes another")
+        return
+    if _is_built_in(name):
+        note(f"'{name}' runs as it is installed; there is nothing to fetch")
         return
     card, variant = resolve(name)
     published = card.published(variant)
@@ -164,6 +172,8 @@ def import_weights(
         place = _trained(folder).add(file, name, trust=trust, labels=_labels(label or []))
         _show_trained(place, as_json)
         return
+    _refuse_folder_options({"--trust": trust, "--label": bool(label)})
+    _refuse_built_in(name)
     with _progress(f"reading {file.name}") as progress:
         stored = import_file(file, name, store=_store(folder), progress=progress)
     note(licence_text(stored.card))
@@ -200,6 +210,7 @@ def verify(
     results: dict[str, dict[str, Any]] = {}
     for each in names:
         try:
+            _refuse_built_in(each)
             if _is_trained(each):
                 results[each] = {"good": True, **_verify_trained(_trained_place(each, folder))}
                 continue
@@ -239,6 +250,39 @@ def _is_trained(name: str) -> bool:
 
     known = {card.name for card in trainable_cards()}
     return name.partition(":")[0] in known or is_trained_model(name)
+
+
+def _is_untrained(name: str, folder: Path | None) -> bool:
+    """Whether a name is the plain one of something one trains, and none of it is here."""
+    from napari_lungfm.models.registry import trainable_cards
+
+    known = {card.name for card in trainable_cards()}
+    return name in known and not Path(name).is_dir() and not _trained(folder).names(name)
+
+
+def _is_built_in(name: str) -> bool:
+    """Whether a model runs as it is installed, with no weights to get first."""
+    from napari_lungfm.models.registry import brings_weights
+
+    return brings_weights(name) or name in _ALSO_BUILT_IN
+
+
+def _refuse_built_in(name: str | None) -> None:
+    """Refuse to take or check weights of a model that keeps none in the store."""
+    from napari_lungfm._core.exceptions import UsageError
+
+    if name is not None and _is_built_in(name.partition(":")[0]):
+        msg = f"'{name}' has no weights of its own in the store: it runs as it is installed"
+        raise UsageError(msg)
+
+
+def _refuse_folder_options(given: dict[str, bool]) -> None:
+    from napari_lungfm._core.exceptions import UsageError
+
+    useless = [option for option, is_given in given.items() if is_given]
+    if useless:
+        msg = f"{' and '.join(useless)}: for the folder of a trained model only; leave it out"
+        raise UsageError(msg)
 
 
 def _trained_place(name: str, folder: Path | None) -> Path:
@@ -282,6 +326,21 @@ def _show_trained(place: Path, as_json: bool) -> None:
     seen = [f"{patient['cohort']}/{patient['case']}" for patient in facts.pop("seen")]
     for key, value in {**facts, "seen": seen}.items():
         typer.echo(f"{key.replace('_', ' ')}: {_plain(value)}")
+
+
+def _show_untrained(name: str, as_json: bool) -> None:
+    """Show what one can train, and how to come by it."""
+    from dataclasses import asdict
+
+    from napari_lungfm.models.registry import trainable_cards
+
+    card = next(card for card in trainable_cards() if card.name == name)
+    if as_json:
+        print_json({**asdict(card), "weights": []})
+        return
+    for key, value in asdict(card).items():
+        typer.echo(f"{key.replace('_', ' ')}: {_plain(value)}")
+    typer.echo("here: none; train one (napari-lungfm-bench train), or: models import FOLDER")
 
 
 def _show_built_in(name: str, as_json: bool) -> None:

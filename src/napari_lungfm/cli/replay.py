@@ -42,7 +42,7 @@ def replay(
     from napari_lungfm.cli.parsing import parse_options
     from napari_lungfm.inference import AnnotationSession
     from napari_lungfm.inference.session import read_recording
-    from napari_lungfm.models.registry import create_model
+    from napari_lungfm.models.registry import check_options, create_model
 
     refuse_overwriting(image, [out], others=[log])
     io.check_output(out)
@@ -50,9 +50,10 @@ def replay(
     name = recording.model_name if model is None else model
     given = parse_options(option or ())
     options = {**(recording.options if name == recording.model_name else {}), **given}
-    other = name != recording.model_name or options != recording.options
+    check_options(name, options)
+    volume = io.read_volume(image, series=series)  # before large weights are read
     promptable = create_model(name, device=device, **options)
-    volume = io.read_volume(image, series=series)
+    other = name != recording.model_name or recording.is_other(promptable, options, given)
     started = time.perf_counter()
     with (
         stderr_console().status("replaying"),

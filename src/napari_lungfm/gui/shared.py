@@ -10,6 +10,7 @@ from napari_lungfm.gui.annotation.jobs import Deliver, JobQueue
 from napari_lungfm.gui.annotation.measuring import Measuring
 from napari_lungfm.gui.annotation.opening import Opening
 from napari_lungfm.gui.annotation.quality import Quality
+from napari_lungfm.gui.annotation.saving import Saving
 from napari_lungfm.gui.annotation.session_files import SessionFiles
 from napari_lungfm.gui.gui_thread import GuiThread
 from napari_lungfm.gui.settings import BESIDE_THE_IMAGE, setting
@@ -36,6 +37,7 @@ class Workplace:
         self.quality = Quality(self.controller, self.background)
         self.measuring = Measuring(self.controller, self.background)
         self.comparing = Comparing(self.controller, self.background)
+        self.saving = Saving(self.controller, self.background)
         self._reading = JobQueue(deliver, name="lungfm-reading")
         self.opening = Opening(viewer, self._reading)
 

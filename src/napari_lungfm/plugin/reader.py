@@ -20,6 +20,7 @@ from napari_lungfm.plugin.layer_geometry import (
     image_layer,
     labels_layer,
 )
+from napari_lungfm.plugin.palette import OTHER_COLOUR
 from napari_lungfm.plugin.session_files import SESSION_SUFFIX, read_session_masks
 
 ReaderFunction: TypeAlias = Callable[[str | list[str]], list[LayerData]]
@@ -120,7 +121,11 @@ def _file_layer(path: Path) -> LayerData:
 
 
 def _session_layer(path: Path) -> LayerData:
-    return labels_layer(read_session_masks(path), path.stem, session=str(path))
+    masks = read_session_masks(path)
+    data, options, kind = labels_layer(masks.label_map, path.stem, session=str(path))
+    # napari wants a colour for the background and one for all other labels as well.
+    others: dict[int | None, str] = {None: OTHER_COLOUR, 0: "transparent"}
+    return (data, {**options, "colormap": {**others, **masks.colours}}, kind)
 
 
 def _holds_labels(volume: Volume) -> bool:

@@ -1,6 +1,8 @@
 """The masks of a saved session, without its image and without its model."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from napari_lungfm._core.exceptions import LungFMError, UsageError
 from napari_lungfm._core.types import PathInput
@@ -11,12 +13,20 @@ from napari_lungfm.inference.session.recording import Recording, read_recording
 from napari_lungfm.inference.session.state import SessionState
 from napari_lungfm.inference.session.timeline import Timeline
 from napari_lungfm.inference.session.transitions import after, check
+from napari_lungfm.plugin.palette import default_colour
 
 #: How the name of a saved session ends.
 SESSION_SUFFIX = ".session"
 
 
-def read_session_masks(path: PathInput) -> LabelMap:
+class SessionMasks(NamedTuple):
+    """The objects of a session, and the colour of each, ``#rrggbb`` by label."""
+
+    label_map: LabelMap
+    colours: Mapping[int, str]
+
+
+def read_session_masks(path: PathInput) -> SessionMasks:
     """Return the objects of a saved session as they were last seen.
 
     The file holds what the model said, and the first line of its log the grid; nothing else is
@@ -29,8 +39,8 @@ def read_session_masks(path: PathInput) -> LabelMap:
 
     Returns
     -------
-    LabelMap
-        uint8, on the grid of the image.
+    SessionMasks
+        Labels in uint8 on the grid of the image; the colours that the widget showed.
 
     Raises
     ------
@@ -46,7 +56,10 @@ def read_session_masks(path: PathInput) -> LabelMap:
     state = _last_state(recording, geometry, Path(path))
     depth, height, width = geometry.shape
     array = state.labels((slice(0, depth), slice(0, height), slice(0, width)))
-    return LabelMap(array, geometry, {i: o.name for i, o in state.objects.items()})
+    labels = LabelMap(array, geometry, {i: o.name for i, o in state.objects.items()})
+    return SessionMasks(
+        labels, {i: o.colour or default_colour(i) for i, o in state.objects.items()}
+    )
 
 
 def _geometry(recording: Recording, path: Path) -> VolumeGeometry:

@@ -1,7 +1,9 @@
 """The log on disk: crashes, other images, other models, damage; saved sessions."""
 
+import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 import zipfile
@@ -257,6 +259,36 @@ def test_files_that_are_no_logs(tmp_path: Path, volume: Volume, fake_model: Any)
             AnnotationSession.load(path, volume, fake_model())
 
 
+def test_a_zip_file_with_a_password_is_no_saved_session(
+    logged: Any, tmp_path: Path, volume: Volume, fake_model: Any
+) -> None:
+    path = tmp_path / "locked.session"
+    logged.save(path)
+    data = bytearray(path.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the bit for "encrypted"
+        data[data.index(mark) + flags] |= 1
+    path.write_bytes(data)
+    with pytest.raises(SessionFileError, match="not a saved session"):
+        AnnotationSession.load(path, volume, fake_model())
+
+
+def test_a_drive_that_cannot_sync_folders_takes_a_log(
+    volume: Volume, fake_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Network drives refuse it; the lines themselves are synced all the same."""
+    sync = os.fsync
+
+    def of_files_only(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", of_files_only)
+    session = AnnotationSession(volume, fake_model(), log=tmp_path / "log.jsonl")
+    session.add_object(3)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+
+
 # ---------------------------------------------------------------------- another image or model
 def test_another_image_is_refused(
     logged: Any, tmp_path: Path, volume: Volume, fake_model: Any
@@ -293,6 +325,23 @@ def test_another_model_is_refused_and_both_are_named(
     assert other.entries[0]["model"]["name"] == "another"
     other.add_prompt(3, Stop(8))
     assert path.read_text() == text  # the log of another model is never gone on with
+
+
+def test_where_weights_lie_makes_no_other_model(
+    tmp_path: Path, volume: Volume, fake_model: Any
+) -> None:
+    path = tmp_path / "log.jsonl"
+    options = {"weights": "here.pt", "carry": "box"}
+    AnnotationSession(volume, fake_model(), log=path, options=options).add_object(3)
+    recording = read_recording(path)
+    moved, changed = {**options, "weights": "there.pt"}, {**options, "carry": "mask"}
+    AnnotationSession.load(recording, volume, fake_model(), options=moved, read_only=True)
+    assert not recording.is_other(fake_model(), moved, {"weights"})
+    assert recording.is_other(fake_model(), changed, {"carry"})
+    assert recording.is_other(fake_model(), {"carry": "box", "zoom": True}, {"zoom"})
+    # Other weights are another model where somebody asked for them, and a mistake elsewhere.
+    assert recording.is_other(fake_model(weight_hash="w1"), moved, {"weights"})
+    assert not recording.is_other(fake_model(weight_hash="w1"), options, ())
 
 
 def test_masks_that_come_out_otherwise_are_told(

@@ -1,6 +1,7 @@
 """What a session does, one action at a time."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -380,6 +381,56 @@ def test_a_removal_can_be_interrupted(opened: Any, run_all: Any, monkeypatch: An
     assert session.entries == entries
     monkeypatch.undo()
     session.remove_prompt(3, 1)
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_doing_a_session_again_can_be_cancelled(
+    opened: Any, volume: Volume, fake_model: Any, run_all: Any, tmp_path: Path, after: int
+) -> None:
+    """Between actions, and between the slices of one; no file is left."""
+    session = opened(log=tmp_path / "log.jsonl")
+    session.add_prompts(3, [Box(0, 1, 1, 8, 8), Box(8, 1, 1, 8, 8)])
+    run_all(session)
+    asked: list[bool] = []
+    seen: list[tuple[int, int]] = []
+
+    def cancelled() -> bool:
+        asked.append(len(asked) >= after * 2)
+        return asked[-1]
+
+    model = fake_model()
+    with pytest.raises(InterruptedActionError):
+        AnnotationSession.load(
+            tmp_path / "log.jsonl",
+            volume,
+            model,
+            other_model=True,
+            log=tmp_path / "again.jsonl",
+            progress=lambda *done: seen.append(done),
+            cancelled=cancelled,
+        )
+    assert len(asked) == after * 2 + 1
+    assert len(model.predictor.calls) <= after * 2
+    assert all(total == 3 for _, total in seen)
+    assert not (tmp_path / "again.jsonl").exists()
+
+
+def test_several_prompts_at_once_can_be_interrupted(opened: Any, monkeypatch: Any) -> None:
+    session = opened()
+    state, entries = session.state, session.entries
+    tracker = session._engine.runner._tracker
+    prompt = tracker.prompt
+
+    def interrupted(*args: Any) -> Any:
+        session.interrupt()
+        return prompt(*args)
+
+    monkeypatch.setattr(tracker, "prompt", interrupted)
+    with pytest.raises(InterruptedActionError):
+        session.add_prompts(3, [Box(0, 1, 1, 8, 8), Box(8, 1, 1, 8, 8)])
+    assert session.state is state
+    assert session.entries == entries
+    session.add_prompt(3, Box(0, 1, 1, 8, 8))  # one slice is answered
 
 
 def test_a_model_that_breaks_leaves_nothing(opened: Any, fake_model: Any, run_all: Any) -> None:

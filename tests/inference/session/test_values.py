@@ -1,13 +1,14 @@
 """What callers and logs may give as labels, names, limits, coordinates and masks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from napari_lungfm._core.exceptions import PromptError, UsageError
+from napari_lungfm._core.exceptions import DataError, PromptError, UsageError
 from napari_lungfm.geometry import Volume
 from napari_lungfm.inference import AnnotationSession
 from napari_lungfm.inference.session import SessionFileError
@@ -160,6 +161,15 @@ def test_damaged_lines_are_refused_in_one_line(
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(SessionFileError, match=message):
         AnnotationSession.load(path, volume, fake_model())
+
+
+def test_a_volume_with_gaps_is_refused_before_any_model_sees_it(
+    volume: Volume, fake_model: Any
+) -> None:
+    array = volume.array.astype(np.float32)
+    array[2, 3:5, 4] = np.nan
+    with pytest.raises(DataError, match="2 voxels of the image are NaN"):
+        AnnotationSession(replace(volume, array=array), fake_model())
 
 
 def test_options_that_no_log_can_hold_are_refused(volume: Volume, fake_model: Any) -> None:

@@ -9,9 +9,9 @@ from psygnal import Signal
 
 from napari_lungfm.gui.annotation.facts import Annotation
 from napari_lungfm.gui.annotation.notices import Level, Notice
-from napari_lungfm.gui.annotation.palette import default_colour
 from napari_lungfm.gui.annotation.work import Engine
 from napari_lungfm.inference.session import AnnotatedObject, AnnotationSession, SessionState
+from napari_lungfm.plugin.palette import default_colour
 
 
 @dataclass(eq=False)
@@ -32,6 +32,8 @@ class BenchView:
     noticed = Signal(Notice)
     #: A `Walking` while a propagation is under way, then ``None``.
     walking = Signal(object)
+    #: A `Repeating` while a session is done again, then ``None``.
+    repeating = Signal(object)
     #: The label map on screen has changed: region, labels before, labels after.
     labels_changed = Signal(object, object, object)
     #: Another session is open, or none any more; the label map on screen is another one.

@@ -58,6 +58,20 @@ class Walking:
 
 
 @dataclass(frozen=True)
+class Repeating:
+    """How far a session is that is done again, by another model or after a crash.
+
+    Parameters
+    ----------
+    done, total
+        Number of actions that were done, and of all of them; 0 while it is not known.
+    """
+
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
 class Interaction:
     """One thing that the user did and that the model answered.
 

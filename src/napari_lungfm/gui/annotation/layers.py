@@ -12,12 +12,13 @@ from psygnal import Signal
 from napari_lungfm._core.types import Region
 from napari_lungfm.gui.annotation.images import placement_of
 from napari_lungfm.gui.annotation.jobs import Deliver
-from napari_lungfm.gui.annotation.palette import default_colour, label_colormap
+from napari_lungfm.gui.annotation.palette import label_colormap
 from napari_lungfm.gui.annotation.screen import draw_part
 from napari_lungfm.gui.annotation.view import SliceView
 from napari_lungfm.inference.session.state import SessionState
 from napari_lungfm.models.prompts import Box, Click, Prompt
 from napari_lungfm.plugin.layer_geometry import METADATA_KEY, info_of_layer
+from napari_lungfm.plugin.palette import default_colour
 
 #: Colours and symbols of clicks: told apart by shape as well as by colour.
 _CLICKS = {True: ("cross", "#2ecc71"), False: ("x", "#ff4d40")}

@@ -9,6 +9,7 @@ from psygnal import Signal
 
 from napari_lungfm.geometry import LabelMap, Volume
 from napari_lungfm.gui.annotation.controller import Controller
+from napari_lungfm.gui.annotation.facts import Annotation
 from napari_lungfm.gui.annotation.images import placement_of
 from napari_lungfm.gui.annotation.jobs import JobQueue
 from napari_lungfm.gui.annotation.notices import Notice, explain
@@ -85,7 +86,9 @@ class Measuring:
             for ends in (found.long_ends, found.short_ends):
                 lines.append(np.array([(found.z, *ends[0]), (found.z, *ends[1])]))
                 colours.append(colour)
-            texts += [f"{found.long_mm:.1f} × {found.short_mm:.1f} mm", ""]
+            lines.append(_place_of_text(here, self._controller.state, each))
+            colours.append("transparent")
+            texts += ["", "", f"{found.long_mm:.1f} × {found.short_mm:.1f} mm"]
         active = viewer.layers.selection.active
         self._layer = viewer.add_shapes(
             lines,
@@ -93,6 +96,7 @@ class Measuring:
             name=_LAYER,
             edge_color=colours,
             edge_width=0.6,
+            opacity=1.0,
             features={"length": texts},
             text={"string": "{length}", "size": 11, "color": "#ffe680", "anchor": "upper_left"},
             **placement_of(here.image),
@@ -105,6 +109,20 @@ class Measuring:
     def _forget(self) -> None:
         self.measures, self.up_to_date = [], False
         self.measured.emit([])
+
+
+def _place_of_text(here: Annotation, state: SessionState, measures: LesionMeasures) -> Any:
+    """Return a line without length at the upper left of the mask on screen, which hides nothing."""
+    found = measures.diameters
+    ends = np.array([*found.long_ends, *found.short_ends], dtype=float)
+    obj = state.objects.get(measures.label)
+    crop = obj.masks.get(found.z) if obj is not None else None
+    if crop is not None:
+        corner = np.array([crop.y0, crop.x0], dtype=float)
+        ends = np.vstack([ends, corner, corner + crop.shape])
+    upwards = np.where(np.asarray(here.image.scale)[-2:] > 0, -1.0, 1.0)
+    place = np.where(upwards < 0, ends.min(axis=0), ends.max(axis=0)) + upwards * (2.0, 0.0)
+    return np.array([(found.z, *place)] * 2)
 
 
 def _measure(state: SessionState, volume: Volume) -> list[LesionMeasures]:

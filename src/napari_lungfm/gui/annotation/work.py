@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lungfm._core.types import PathInput, Region
+from napari_lungfm._core.types import PathInput, ProgressCallback, Region
 from napari_lungfm.geometry import Volume
 from napari_lungfm.gui.annotation.jobs import JobContext
 from napari_lungfm.inference.session import AnnotationSession, PromptOutcome
 from napari_lungfm.inference.session.events import Direction
 from napari_lungfm.inference.session.recording import Recording
 from napari_lungfm.inference.session.state import SessionState, changed_region
+from napari_lungfm.models.automatic.protocol import CancelCallback
 from napari_lungfm.models.protocols import PromptableModel
 from napari_lungfm.models.registry import create_model
 
@@ -123,8 +124,16 @@ class Engine:
         log: PathInput | None,
         *,
         other_model: bool = False,
+        progress: ProgressCallback | None = None,
+        cancelled: CancelCallback | None = None,
     ) -> Report:
-        """Open a session that was saved, or repeat one with another model."""
+        """Open a session that was saved, or repeat one with another model.
+
+        Raises
+        ------
+        InterruptedActionError
+            If ``cancelled`` said yes; the session that was open stays.
+        """
         start = time.perf_counter()
         before = SessionState() if self.session is None else self.session.state
         model = self.model(wish)
@@ -136,6 +145,8 @@ class Engine:
             read_only=log is None,
             other_model=other_model,
             options=_plain(wish),
+            progress=progress,
+            cancelled=cancelled,
         )
         return self._report(start, changed_region(before, self.session.state), None)
 

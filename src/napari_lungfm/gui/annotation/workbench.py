@@ -13,7 +13,7 @@ from napari_lungfm._core.exceptions import LungFMError, OutputError
 from napari_lungfm.geometry import Volume
 from napari_lungfm.gui.annotation.autosave import Autosave
 from napari_lungfm.gui.annotation.bench_view import BenchView, Shown, counted
-from napari_lungfm.gui.annotation.facts import Annotation, Interaction
+from napari_lungfm.gui.annotation.facts import Annotation, Interaction, Repeating
 from napari_lungfm.gui.annotation.images import volume_of
 from napari_lungfm.gui.annotation.jobs import Deliver, JobContext, JobQueue
 from napari_lungfm.gui.annotation.layers import AnnotationLayers
@@ -21,7 +21,7 @@ from napari_lungfm.gui.annotation.notices import explain
 from napari_lungfm.gui.annotation.session_files import SavedSession, SessionFiles
 from napari_lungfm.gui.annotation.view import SliceView
 from napari_lungfm.gui.annotation.work import ModelWish, NoSessionError, Patch, Report
-from napari_lungfm.inference.session import AnnotationSession
+from napari_lungfm.inference.session import AnnotationSession, InterruptedActionError
 
 
 class Workbench(BenchView):
@@ -48,6 +48,7 @@ class Workbench(BenchView):
         self._queue = JobQueue(deliver, lambda _: self.changed.emit())
         self._autosave = Autosave(self.engine, self.submit, self.failed)
         self._closed = False
+        self._repeating: Repeating | None = None
         self.image: Image | None = None
         self.wish = ModelWish("classical")
         viewer.layers.events.removed.connect(self._on_layer_removed)
@@ -57,6 +58,11 @@ class Workbench(BenchView):
     def busy(self) -> bool:
         """Whether the engine works or has work waiting."""
         return self._queue.pending > 0
+
+    @property
+    def repetition(self) -> Repeating | None:
+        """How far a session is that is done again."""
+        return self._repeating
 
     # ------------------------------------------------------------------ beginning and ending
     def set_image(self, image: Image | None) -> None:
@@ -162,6 +168,8 @@ class Workbench(BenchView):
         self._shown, self._active, self._began = Shown(), 0, time.monotonic()
         self._colours.clear()
         self._autosave.forget()
+        if self._repeating is not None:
+            self._tell_repeating(None)
 
     def connect(self, layers: AnnotationLayers) -> None:
         """Listen to new layers."""
@@ -218,7 +226,7 @@ class Workbench(BenchView):
         self._reopen(
             here,
             wish,
-            lambda log: self.engine.load(source, volume, wish, log),
+            lambda log, told: self.engine.load(source, volume, wish, log, **told),
             lambda: f"Restored: {counted(len(self.objects), 'object')}.",
         )
 
@@ -226,10 +234,10 @@ class Workbench(BenchView):
         volume, engine = here.volume, self.engine
         self.say("hint", f"Getting '{wish.name}' ready …")
 
-        def load(log: Path | None) -> Report:
+        def load(log: Path | None, told: dict[str, Any]) -> Report:
             if engine.session is None:
                 return engine.open(volume, wish, log)
-            return engine.load(engine.recording(), volume, wish, log, other_model=True)
+            return engine.load(engine.recording(), volume, wish, log, other_model=True, **told)
 
         def text() -> str:
             repeated = any(each.prompts for each in self.objects.values())
@@ -242,13 +250,24 @@ class Workbench(BenchView):
         self,
         here: Annotation,
         wish: ModelWish,
-        load: Callable[[Path | None], Report],
+        load: Callable[[Path | None, dict[str, Any]], Report],
         text: Callable[[], str],
     ) -> None:
-        """Put another session in the place of the present one, which stays if that fails."""
+        """Put another session in the place of the present one, which stays if that fails.
+
+        ``load`` gets the file of the log, and what tells of progress and asks for an end.
+        """
         log = self._new_log(here.image, here.volume)
 
+        def work(context: JobContext) -> Report:
+            told = {
+                "progress": lambda done, total: context.report(self._on_repeated, done, total),
+                "cancelled": lambda: context.cancelled,
+            }
+            return load(log, told)
+
         def done(report: Report) -> None:
+            self._tell_repeating(None)
             if self._files:
                 self._files.discard_if_empty(here.log)
             here.log, here.wish, here.ready = log, wish, True
@@ -257,10 +276,22 @@ class Workbench(BenchView):
             self.say("done", text())
 
         def failed(error: BaseException) -> None:
+            self._tell_repeating(None)
             self.wish = here.wish
             self.failed(error)
+            if isinstance(error, InterruptedActionError):
+                self.say("warning", f"Cancelled: '{here.wish.name}' and its masks stay.")
 
-        self.submit(lambda _: load(log), done, failed)
+        self._tell_repeating(Repeating())
+        self.submit(work, done, failed)
+
+    def _on_repeated(self, done: int, total: int) -> None:
+        if self._repeating is not None:
+            self._tell_repeating(Repeating(done, total))
+
+    def _tell_repeating(self, repeating: Repeating | None) -> None:
+        self._repeating = repeating
+        self.repeating.emit(repeating)
 
     # ------------------------------------------------------------------ answers
     def act(self, action: Callable[[AnnotationSession], object], label: int, kind: str) -> None:

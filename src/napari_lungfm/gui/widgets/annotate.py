@@ -1,6 +1,7 @@
 """The annotation panel: it reads from top to bottom."""
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import napari
@@ -8,6 +9,7 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QDockWidget,
+    QFileDialog,
     QFrame,
     QGridLayout,
     QHBoxLayout,
@@ -19,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_lungfm.gui.annotation.cases import same_case, show_case
 from napari_lungfm.gui.annotation.keys import Shortcuts
 from napari_lungfm.gui.annotation.notices import Notice
 from napari_lungfm.gui.annotation.session_files import SavedSession
@@ -58,6 +61,7 @@ class AnnotatePanel(DockedWidget):
         super().__init__(napari_viewer)
         self._quality_dock: QDockWidget | None = None
         self._image: Image | None = None
+        self._looks_at_cases = False
         self._make_widgets()
         self._lay_out()
         self._connect()
@@ -66,6 +70,7 @@ class AnnotatePanel(DockedWidget):
         self.at_the_end(self.shortcuts.unbind)
         self._on_theme()
         self._on_image(self.image_combo.layer)
+        self._looks_at_cases = True  # what was there before the panel stays as it was shown
         if self.models.wish is not None:
             self.controller.set_model(self.models.wish)
         self.refresh()
@@ -87,6 +92,12 @@ class AnnotatePanel(DockedWidget):
         self.propagation = PropagateBox(self.controller)
         self.objects = ObjectTable(self.controller)
         self.prompts = PromptList(self.controller)
+        self.save_button = QPushButton("Save masks …")
+        self.save_button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.save_button.setStyleSheet("QPushButton { padding: 3px 8px; }")
+        self.save_button.setToolTip(
+            "Write the masks of all objects: NIfTI, NRRD, MHA; DICOM SEG or RTSTRUCT of a series."
+        )
 
     def _lay_out(self) -> None:
         row = QHBoxLayout(self.restore_bar)
@@ -117,7 +128,10 @@ class AnnotatePanel(DockedWidget):
         column.addWidget(self.tools)
         column.addWidget(heading("2  Carry it through the slices"))
         column.addWidget(self.propagation)
-        column.addWidget(heading("Objects"))
+        row = QHBoxLayout()
+        row.addWidget(heading("Objects"), 1)
+        row.addWidget(self.save_button)
+        column.addLayout(row)
         column.addWidget(self.objects)
         column.addWidget(self.prompts, 1)
         scroll = QScrollArea()
@@ -138,6 +152,7 @@ class AnnotatePanel(DockedWidget):
         self.follow(controller.changed, self.soon)
         self.follow(controller.noticed, self.message.show_notice)
         self.follow(controller.walking, self.propagation.show_walking)
+        self.follow(controller.repeating, self.propagation.show_repeating)
         self.follow(controller.restorable, self._offer)
         self.follow(controller.opened, self._on_opened)
         self.follow(self.viewer.events.theme, self._on_theme)
@@ -146,6 +161,7 @@ class AnnotatePanel(DockedWidget):
         self.follow(opening.progressed, self.open_bar.show_progress)
         self.follow(opening.noticed, self.message.show_notice)
         self.follow(opening.opened, self.image_combo.choose)
+        self.follow(self.workplace.saving.noticed, self.message.show_notice)
         self.at_the_end(self.image_combo.disconnect_viewer)
         self.at_the_end(self.reference_combo.disconnect_viewer)
         self.at_the_end(self.models.close_downloads)
@@ -161,6 +177,7 @@ class AnnotatePanel(DockedWidget):
         self.tools.stop.connect(controller.stop_here)
         self.dismiss_button.clicked.connect(self._hide_offer)
         self.restore_button.clicked.connect(self._on_restore)
+        self.save_button.clicked.connect(self._on_save)
 
     def _actions(self) -> dict[str, Any]:
         controller = self.controller
@@ -194,6 +211,7 @@ class AnnotatePanel(DockedWidget):
         self.propagation.refresh()
         self.objects.refresh()
         self.prompts.refresh()
+        self.save_button.setEnabled(self.workplace.saving.possible)
         self.models.show_wish(controller.wish)
         self._show_window()
 
@@ -203,10 +221,19 @@ class AnnotatePanel(DockedWidget):
         if layer is not None:
             layer.events.contrast_limits.connect(self._show_window)
         self.controller.set_image(layer)
+        if layer is not None and self._looks_at_cases:
+            self._show_case(layer)
         text = _NO_IMAGE if layer is None else _WELCOME
         if self.controller.annotation is None:
             self.message.show_notice(Notice("hint", text))
         self._show_window()
+
+    def _show_case(self, image: Image) -> None:
+        """Bring the case that was chosen to the top; the reference of another one is none."""
+        show_case(self.viewer, image)
+        reference = self.reference_combo.layer
+        if reference is not None and not same_case(reference, image):
+            self.reference_combo.choose(None)
 
     def _leave_image(self) -> None:
         if self._image is not None:
@@ -243,10 +270,11 @@ class AnnotatePanel(DockedWidget):
         return "all HU"
 
     def _on_escape(self) -> None:
-        if self.controller.propagation is not None:
-            self.controller.cancel()
+        controller = self.controller
+        if controller.propagation is not None or controller.repetition is not None:
+            controller.cancel()
         else:
-            self.controller.use(Tool.LOOK)
+            controller.use(Tool.LOOK)
 
     def _offer(self, found: list[SavedSession]) -> None:
         self._found = found[0]
@@ -261,6 +289,15 @@ class AnnotatePanel(DockedWidget):
     def _on_restore(self) -> None:
         self.restore_bar.hide()
         self.controller.restore(self._found)
+
+    def _on_save(self) -> None:
+        saving = self.workplace.saving
+        kinds = {f"{title} (*{end})": end for end, title in saving.formats().items()}
+        name, kind = QFileDialog.getSaveFileName(
+            self, "Save masks", str(saving.proposal()), ";;".join(kinds)
+        )
+        if name:
+            saving.save(Path(name), kinds.get(kind, ".nii.gz"))
 
     def _on_theme(self, _: Any = None) -> None:
         look = look_of(self.viewer.theme)

@@ -5,6 +5,7 @@ import math
 import napari
 from napari.layers import Labels
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QFont, QFontMetrics
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -38,6 +39,8 @@ _COLUMNS = {
 }
 #: The entry for a trained model that was not imported.
 _FOLDER = "folder of a trained model …"
+#: Width of the column of names in pixels.
+_NAME_WIDTH = 132
 _HINT = "Compare scores every mask of the structure: the reference is chosen in Annotate."
 
 
@@ -56,13 +59,13 @@ class ComparePanel(DockedWidget):
         self.message = MessageBar()
         self.message.show_notice(Notice("hint", _HINT))
         self.structure, self.models = _combo(), ModelCombo()
-        self.models.setToolTip(
-            "Automatic models that are installed and trained here; and promptable ones, which "
-            "are given your prompts."
-        )
         self.run = QPushButton("Compute")
+        self.run.setToolTip(
+            "Make the model's mask. Promptable models, called (prompted), get your prompts."
+        )
         self.bar = QProgressBar()
-        self.bar.hide()
+        self.bar.setTextVisible(False)
+        self._on_progress(None)
         self.compare = QPushButton("Compare all")
         self.compare.setToolTip("Score every mask of the structure.")
         self.staple, self.majority = QPushButton("STAPLE"), QPushButton("Majority")
@@ -99,15 +102,13 @@ class ComparePanel(DockedWidget):
         top.setVerticalSpacing(4)
         top.setColumnMinimumWidth(0, CAPTION_WIDTH)
         top.setColumnStretch(1, 1)
-        for row, (caption, widget, button) in enumerate(
-            (
-                ("Structure", self.structure, self.compare),
-                ("Model", self.models, self.run),
-                ("Mask", self.source, self.start),
-            )
-        ):
+        rows = (("Structure", self.structure), ("Model", self.models), ("Mask", self.source))
+        for row, (caption, widget) in zip((0, 1, 3), rows, strict=True):
             top.addWidget(QLabel(caption), row, 0)
-            top.addWidget(widget, row, 1)
+            # Names of models are long: theirs has the whole row.
+            top.addWidget(widget, row, 1, 1, 2 if widget is self.models else 1)
+        top.addWidget(self.bar, 2, 1)
+        for row, button in ((0, self.compare), (2, self.run), (3, self.start)):
             top.addWidget(button, row, 2)
         makers = QHBoxLayout()
         makers.setSpacing(4)
@@ -118,7 +119,6 @@ class ComparePanel(DockedWidget):
         column.setSpacing(4)
         column.addWidget(self.message)
         column.addLayout(top)
-        column.addWidget(self.bar)
         column.addWidget(heading("Scores"))
         column.addWidget(self.table, 1)
         column.addWidget(heading("New layers from all masks of the structure"))
@@ -155,8 +155,11 @@ class ComparePanel(DockedWidget):
         """Show the table."""
         self._prepare_table("Δ mL" if pairs else "mL")
         self.table.setRowCount(len(rows))
+        header_font = QFont(self.table.verticalHeader().font())
+        header_font.setBold(True)  # as that of the annotation
+        fit = QFontMetrics(header_font)
         for i, row in enumerate(rows):
-            header = QTableWidgetItem(row.name)
+            header = QTableWidgetItem(in_two_lines(row.name, fit, _NAME_WIDTH - 12))
             header.setToolTip(row.name)
             if row.name == ANNOTATION:
                 font = header.font()
@@ -174,6 +177,7 @@ class ComparePanel(DockedWidget):
                 item = QTableWidgetItem(text)
                 item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
                 self.table.setItem(i, j, item)
+        self.table.resizeRowsToContents()
         what = "each pair agrees" if pairs else "every mask fits the reference"
         self.message.show_notice(Notice("done", f"This is how well {what}."))
 
@@ -183,7 +187,7 @@ class ComparePanel(DockedWidget):
             self.table.horizontalHeaderItem(i).setToolTip(tip)
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-        self.table.verticalHeader().setMaximumWidth(130)
+        self.table.verticalHeader().setMaximumWidth(_NAME_WIDTH)
 
     def _on_run(self) -> None:
         if self._comparing.running:
@@ -202,9 +206,12 @@ class ComparePanel(DockedWidget):
             self._comparing.start_from(layer, self.label)
 
     def _on_progress(self, share: float | None) -> None:
-        self.bar.setVisible(share is not None)
+        self.bar.setEnabled(share is not None)
         self.run.setText("Compute" if share is None else "Cancel")
-        if share is not None:
+        if share is None:
+            self.bar.setRange(0, 1)
+            self.bar.setValue(0)
+        else:
             self.bar.setRange(0, 0 if share == 0 else 100)
             self.bar.setValue(round(100 * share))
 
@@ -218,6 +225,7 @@ class ModelCombo(QComboBox):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         _make_narrow(self)
+        self.currentTextChanged.connect(self.setToolTip)
         self._listed: tuple[Computable, ...] = ()
         self.list_anew()
 
@@ -250,6 +258,18 @@ def _make_narrow(combo: QComboBox) -> None:
     combo.setFocusPolicy(Qt.FocusPolicy.TabFocus)
     combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     combo.setMinimumContentsLength(8)
+
+
+def in_two_lines(name: str, fit: QFontMetrics, width: int) -> str:
+    """Return a name in one or two lines of a width in pixels; what is too long ends in dots."""
+    if fit.horizontalAdvance(name) <= width:
+        return name
+    ends = [i + 1 for i, letter in enumerate(name[:-1]) if letter in " -:_./"] or [len(name) // 2]
+    # As much on the first line as it holds; where that is nothing, the shortest piece.
+    first = max((i for i in ends if fit.horizontalAdvance(name[:i].strip()) <= width), default=0)
+    first = first or ends[0]
+    parts = (name[:first].strip(), name[first:].strip())
+    return "\n".join(fit.elidedText(p, Qt.TextElideMode.ElideRight, width) for p in parts)
 
 
 def _text(value: float, digits: int) -> str:

@@ -101,6 +101,8 @@ class DockedWidget(QWidget):
             parent = parent.parentWidget()
         if parent is not None:
             self._dock = parent
+            # "Annotate (napari-lungfm)" is too long for a tab beside two others.
+            parent.setWindowTitle(parent.windowTitle().removesuffix(" (napari-lungfm)"))
             parent.toggleViewAction().toggled.connect(self._on_dock)
 
     def _on_dock(self, shown: bool) -> None:

@@ -38,7 +38,7 @@ class OpenButton(QPushButton):
 
     def __init__(self, opening: Opening, parent: QWidget | None = None) -> None:
         super().__init__("Open …", parent)
-        self._opening = opening
+        self._opening, self._folder = opening, ""
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setToolTip("Open a CT: the folder of a DICOM series, or a NIfTI, NRRD or MHA file.")
         self.setStyleSheet("QPushButton { padding: 3px 8px; }")
@@ -53,11 +53,11 @@ class OpenButton(QPushButton):
 
     def ask_folder(self) -> None:
         """Ask for a folder."""
-        self._open(QFileDialog.getExistingDirectory(self, "Open a DICOM series"))
+        self._open(QFileDialog.getExistingDirectory(self, "Open a DICOM series", self._folder))
 
     def ask_file(self) -> None:
         """Ask for a file."""
-        self._open(QFileDialog.getOpenFileName(self, "Open a file", "", _FILES)[0])
+        self._open(QFileDialog.getOpenFileName(self, "Open a file", self._folder, _FILES)[0])
 
     def _on_clicked(self) -> None:
         if self._opening.going_on:
@@ -67,6 +67,7 @@ class OpenButton(QPushButton):
 
     def _open(self, name: str) -> None:
         if name:
+            self._folder = str(Path(name).parent)  # the next case lies there, as a rule
             self._opening.open(Path(name))
 
 

@@ -87,7 +87,9 @@ class _Plot(QWidget):
         """Draw title, base line and the values of the lower and upper edge."""
         area = self.area
         painter.setPen(look.text)
-        painter.drawText(QRectF(6, 2, self.width() - 12, 16), Qt.AlignmentFlag.AlignLeft, title)
+        room = self.width() - 12
+        shown = painter.fontMetrics().elidedText(title, Qt.TextElideMode.ElideRight, room)
+        painter.drawText(QRectF(6, 2, room, 16), Qt.AlignmentFlag.AlignLeft, shown)
         painter.setPen(look.dim)
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         painter.drawText(QRectF(0, area.top() - 8, 26, 16), right, top)
@@ -218,7 +220,7 @@ class HistoryPlot(_Plot):
         super().__init__(parent)
         self._values: list[float] = []
         self._texts: list[str] = []
-        self._title = ""
+        self._seconds = 0.0
         self.setMouseTracking(True)
 
     @property
@@ -226,9 +228,16 @@ class HistoryPlot(_Plot):
         """What is drawn."""
         return self._values
 
-    def show_values(self, values: Sequence[float], title: str, texts: Sequence[str] = ()) -> None:
+    @property
+    def summary(self) -> str:
+        """What stands under the curve: number of steps, and the seconds that they took."""
+        return f"step {len(self._values)}, {self._seconds:.0f} s"
+
+    def show_values(
+        self, values: Sequence[float], texts: Sequence[str] = (), seconds: float = 0.0
+    ) -> None:
         """Draw other values, each 0 to 1 or NaN; a text for each is shown under the mouse."""
-        self._values, self._title, self._texts = list(values), title, list(texts)
+        self._values, self._texts, self._seconds = list(values), list(texts), seconds
         self.update()
 
     def text_at(self, x: float) -> str:
@@ -246,7 +255,7 @@ class HistoryPlot(_Plot):
 
     def draw(self, painter: QPainter, look: Look) -> None:
         """Draw a line with a dot for each value."""
-        self.draw_frame(painter, look, self._title, "1")
+        self.draw_frame(painter, look, "Dice by step", "1")
         area, values = self.area, self._values
         known = [(i, v) for i, v in enumerate(values) if not np.isnan(v)]
         if not known:
@@ -264,6 +273,8 @@ class HistoryPlot(_Plot):
         for point in points:
             painter.drawEllipse(point, 2.6, 2.6)
         painter.setPen(look.dim)
-        line = QRectF(area.left(), area.bottom() + 3, area.width(), 14)
-        painter.drawText(line, Qt.AlignmentFlag.AlignLeft, "1")
-        painter.drawText(line, Qt.AlignmentFlag.AlignRight, f"step {len(values)}")
+        line = QRectF(6, area.bottom() + 3, self.width() - 12, 14)
+        shown = painter.fontMetrics().elidedText(
+            self.summary, Qt.TextElideMode.ElideRight, int(line.width())
+        )
+        painter.drawText(line, Qt.AlignmentFlag.AlignRight, shown)

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_lungfm.gui.annotation.controller import Controller
-from napari_lungfm.gui.annotation.facts import Walking
+from napari_lungfm.gui.annotation.facts import Repeating, Walking
 from napari_lungfm.gui.widgets.look import Look, blend
 
 _WAYS = ("both ways", "up", "down", "up to slice", "down to slice")
@@ -43,6 +43,7 @@ class PropagateBox(QWidget):
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
         self.stop = QPushButton("Cancel   Esc")
+        self.stop.setToolTip("Stop after the slice that the model is at.  Key Esc.")
         self.undo = QPushButton("Undo   Ctrl+Z")
         self.redo = QPushButton("Redo   Ctrl+Shift+Z")
         for widget in (self.button, self.way, self.stop, self.undo, self.redo):
@@ -93,18 +94,29 @@ class PropagateBox(QWidget):
 
     def show_walking(self, walking: Walking | None) -> None:
         """Show how far the propagation is."""
-        going = walking is not None
-        self.bar.setEnabled(going)
-        self.stop.setEnabled(going)
-        self.button.setEnabled(not going)
-        if walking is None:
-            self.bar.setRange(0, 1)
-            self.bar.setValue(0)
-            self.bar.setFormat("")
-        else:
+        self._show_going(walking is not None)
+        if walking is not None:
             self.bar.setRange(0, 0)
             where = "" if walking.z is None else f"slice {walking.z}, {walking.done} done"
             self.bar.setFormat(where or "looking at the first slices")
+
+    def show_repeating(self, repeating: Repeating | None) -> None:
+        """Show how far a session is that is done again."""
+        self._show_going(repeating is not None)
+        if repeating is not None:
+            self.bar.setRange(0, repeating.total)
+            self.bar.setValue(repeating.done)
+            known = f"step {repeating.done + 1} of {repeating.total}"
+            self.bar.setFormat(known if repeating.total else "getting ready")
+
+    def _show_going(self, going: bool) -> None:
+        self.bar.setEnabled(going)
+        self.stop.setEnabled(going)
+        self.button.setEnabled(not going)
+        if not going:
+            self.bar.setRange(0, 1)
+            self.bar.setValue(0)
+            self.bar.setFormat("")
 
     def refresh(self) -> None:
         """Show what can be done now."""

@@ -148,8 +148,7 @@ class QualityPanel(DockedWidget):
             for i, each in enumerate(entries, start=1)
         ]
         seconds = sum(each.seconds for each in entries)
-        title = f"Dice by step ({seconds:.0f} s)" if entries else "Dice by step"
-        self.history.show_values([each.dice for each in entries], title, texts)
+        self.history.show_values([each.dice for each in entries], texts, seconds)
         self.history.setVisible(self._quality.has_reference)
 
     def refresh_look(self, _: object = None) -> None:

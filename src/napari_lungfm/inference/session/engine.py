@@ -46,6 +46,7 @@ from napari_lungfm.inference.session.transitions import (
 from napari_lungfm.inference.trackers import as_tracker
 from napari_lungfm.models.prompts import by_slice
 from napari_lungfm.models.protocols import PromptableModel
+from napari_lungfm.preprocessing.windowing import check_no_nan
 
 
 class SessionEngine:
@@ -72,6 +73,7 @@ class SessionEngine:
         kept_snapshots: int,
     ) -> None:
         require_axial(volume.geometry)
+        check_no_nan(volume.array)
         self.volume, self.model = volume, model
         self.geometry = volume.geometry
         predictor, self.features = open_volume(model, volume, cache)
@@ -233,6 +235,7 @@ class SessionEngine:
         history = start_of_walk(history, event)
         tracked, found = self.runner.run(history), []
         for latest, z, crop in islice(self.runner.walk(history, event, tracked), event.steps):
+            self.runner.check_interrupt()
             tracked = latest
             found.append((z, crop))
         return tuple(found), tracked

@@ -17,6 +17,8 @@ from napari_lungfm.models.protocols import PromptableModel
 from napari_lungfm.preprocessing.windowing import Window
 
 _TOLD_APART = {"name", "weights", "weight_hash", "window", "precision", "device", "batch_size"}
+#: Options that say where something lies, not what it is.
+_PLACES = {"weights"}
 _MISSING = object()
 
 
@@ -190,10 +192,22 @@ def check_model(
         )
 
 
+def same_options(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether options are the same; where weights lie is none, their hash says what they are.
+
+    Parameters
+    ----------
+    one, other
+        What models were made with.
+    """
+    keys = (one.keys() | other.keys()) - _PLACES
+    return all(key in one and key in other and one[key] == other[key] for key in keys)
+
+
 def _check_options(recorded: Any, found: Mapping[str, Any], name: str) -> None:
     if not isinstance(recorded, Mapping):
         return
-    for key in recorded.keys() & found.keys():
+    for key in sorted((recorded.keys() & found.keys()) - _PLACES):
         if recorded[key] != found[key]:
             msg = (
                 f"the log was made with the option {key} = {_shown(recorded[key])}, but model "

@@ -1,5 +1,6 @@
 """The event log: one line of JSON per action, safe on disk before the action counts."""
 
+import contextlib
 import json
 import os
 import warnings
@@ -209,6 +210,12 @@ def parse_log(data: bytes, name: str) -> tuple[list[Entry], int]:
         entry = _parsed(line)
         if entry is None and number == len(lines) - 2 and not lines[-1]:
             break
+        if entry is None and number == 0:
+            msg = (
+                f"'{name}' is neither the log of a session nor a saved session, or line 1 of the "
+                "log is damaged; choose the .jsonl or .session file"
+            )
+            raise SessionFileError(msg)
         if entry is None:
             msg = f"line {number + 1} of the log '{name}' is damaged; it cannot be replayed"
             raise SessionFileError(msg)
@@ -319,11 +326,15 @@ def _unreachable(path: Path, error: OSError) -> OutputError:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Wait until the name of a new file is on disk, where the system can."""
+    """Wait until the name of a new file is on disk, where the system can.
+
+    Network drives often cannot, and say so in several ways; the lines themselves are on disk.
+    """
     if not hasattr(os, "O_DIRECTORY"):
         return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -3,14 +3,14 @@
 import os
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import napari_lungfm
 from napari_lungfm._core.exceptions import InputFileError, LungFMWarning, UsageError
-from napari_lungfm._core.types import PathInput
+from napari_lungfm._core.types import PathInput, ProgressCallback
 from napari_lungfm.geometry import Volume
 from napari_lungfm.inference.session.caching import FeaturePrecision
 from napari_lungfm.inference.session.engine import SessionEngine
@@ -21,6 +21,7 @@ from napari_lungfm.inference.session.identity import (
     check_model,
     describe_image,
     describe_model,
+    same_options,
 )
 from napari_lungfm.inference.session.log import Entry, FileStamp, parse_log
 from napari_lungfm.inference.session.saving import read_saved
@@ -66,6 +67,24 @@ class Recording:
     def features(self) -> str:
         """What the features of slices were rounded to; logs that do not say had float32."""
         return str(self.entries[0]["model"].get("features") or "float32")
+
+    def is_other(
+        self, model: PromptableModel, options: Mapping[str, Any], asked: Container[str]
+    ) -> bool:
+        """Tell whether it is on purpose that a model of the same name would work otherwise.
+
+        Parameters
+        ----------
+        model, options
+            The model and what it was made with.
+        asked
+            The options that somebody asked for now. Weights that lie elsewhere are the same
+            ones if their hash is; others are refused by `check`, unless they are among these.
+        """
+        if not same_options(self.options, options):
+            return True
+        weights = describe_model(model, {})["weights"]
+        return "weights" in asked and weights != self.entries[0]["model"].get("weights")
 
     def check(
         self,
@@ -153,7 +172,13 @@ def read_recording(path: PathInput) -> Recording:
     return Recording(entries, findings, None if findings is not None else source, size, stamp)
 
 
-def replay(engine: SessionEngine, recording: Recording, *, use_masks: bool) -> tuple[int, ...]:
+def replay(
+    engine: SessionEngine,
+    recording: Recording,
+    *,
+    use_masks: bool,
+    progress: ProgressCallback | None = None,
+) -> tuple[int, ...]:
     """Do all recorded actions again.
 
     Parameters
@@ -165,6 +190,8 @@ def replay(engine: SessionEngine, recording: Recording, *, use_masks: bool) -> t
     use_masks
         Take the recorded masks where there are any, and compare the others with what the log
         says of them; otherwise ask the model and compare nothing.
+    progress
+        Called with the actions that were done and their number.
 
     Returns
     -------
@@ -175,11 +202,17 @@ def replay(engine: SessionEngine, recording: Recording, *, use_masks: bool) -> t
     ------
     SessionFileError
         If an action makes no sense where it stands.
+    InterruptedActionError
+        If the runner of the engine was told to end.
     """
     findings = iter(recording.findings or ()) if use_masks else iter(())
     known = use_masks and recording.findings is not None
     differing: list[int] = []
-    for number, entry in enumerate(recording.entries[1:], start=2):
+    actions = recording.entries[1:]
+    for number, entry in enumerate(actions, start=2):
+        engine.runner.check_interrupt()
+        if progress is not None:
+            progress(number - 2, len(actions))
         try:
             _repeat(engine, entry, next(findings, ()) if known and _changes(entry) else None)
         except UsageError as error:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from napari_lungfm.inference.session.history import (
     walk_ranges,
 )
 from napari_lungfm.inference.session.kept import KeptStates
+from napari_lungfm.models.automatic.protocol import CancelCallback
 from napari_lungfm.models.crops import SliceCrop
 from napari_lungfm.models.prompts import by_slice, in_order
 from napari_lungfm.models.protocols import ObjectTracker
@@ -65,6 +67,8 @@ class HistoryRunner:
         self.states: KeptStates[Tracked] = KeptStates(kept_states, kept_bytes)
         #: Set from another thread to interrupt what runs, at the next slice.
         self.interrupt = threading.Event()
+        #: Asked after each slice whether to interrupt; for what takes several actions.
+        self._cancelled: CancelCallback = _never
 
     def run(self, history: Step) -> Tracked:
         """Return where the tracker stands after a history, from the nearest kept state on.
@@ -74,7 +78,7 @@ class HistoryRunner:
         PromptError
             If the model cannot use the prompts.
         InterruptedActionError
-            If `interrupt` is set while slices are walked through.
+            If it is interrupted between two slices.
         """
         missing: list[Step] = []
         step: Step | None = history
@@ -89,6 +93,27 @@ class HistoryRunner:
             msg = "an empty history leads nowhere"
             raise ValueError(msg)
         return tracked
+
+    @contextmanager
+    def cancelled_by(self, cancelled: CancelCallback | None) -> Iterator[None]:
+        """Ask somebody else as well, while the block runs, whether to interrupt."""
+        self._cancelled = cancelled or _never
+        try:
+            yield
+        finally:
+            self._cancelled = _never
+
+    def check_interrupt(self) -> None:
+        """End the action that is going on, if somebody wants that.
+
+        Raises
+        ------
+        InterruptedActionError
+            If `interrupt` is set, or who was named to `cancelled_by` says yes.
+        """
+        if self.interrupt.is_set() or self._cancelled():
+            msg = "the action was interrupted; nothing has changed"
+            raise InterruptedActionError(msg)
 
     def keep(self, history: Step, tracked: Tracked) -> None:
         """Remember where the tracker stands after a history."""
@@ -132,7 +157,9 @@ class HistoryRunner:
         if tracked is None:
             tracked = Tracked(self._tracker.start(ordered))
         groups, masks, state = by_slice(ordered), dict(tracked.masks), tracked.state
-        for z in step.slices:
+        for number, z in enumerate(step.slices):
+            if number:  # between two slices, as everywhere: what was asked once is answered
+                self.check_interrupt()
             state, prediction = self._tracker.prompt(state, z, groups[z])
             masks[z] = SliceCrop.of(prediction.mask)
         return Tracked(state, masks)
@@ -146,7 +173,9 @@ class HistoryRunner:
             tracked = latest
             if done == step.order.steps:
                 break
-            if self.interrupt.is_set():
-                msg = "the action was interrupted; nothing has changed"
-                raise InterruptedActionError(msg)
+            self.check_interrupt()
         return tracked
+
+
+def _never() -> bool:
+    return False

@@ -25,6 +25,16 @@ from napari_lungfm.models.crops import SliceCrop
 _LOG, _MASKS, _MANIFEST = "log.jsonl", "masks.npz", "manifest.json"
 #: Every member has this date, so that equal sessions are equal files.
 _DATE = (1980, 1, 1, 0, 0, 0)
+#: What reading a zip file of somebody else's may end in; RuntimeError: locked with a password.
+_NOT_OURS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    KeyError,
+    TypeError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+)
 
 
 def write_saved(path: PathInput, log: str, records: Sequence[Record]) -> None:
@@ -66,7 +76,7 @@ def read_saved(path: PathInput) -> tuple[bytes, list[Findings]]:
             members = {name: archive.read(name) for name in (_LOG, _MASKS, _MANIFEST)}
         manifest = json.loads(members.pop(_MANIFEST))
         version, hashes = int(manifest["schema_version"]), dict(manifest["sha256"])
-    except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError) as error:
+    except _NOT_OURS as error:
         msg = f"'{source}' is not a saved session, or it is damaged ({error})"
         raise SessionFileError(msg) from error
     if version > SCHEMA_VERSION:

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from napari_lungfm._core.exceptions import UsageError
-from napari_lungfm._core.types import PathInput, Region, SliceMask
+from napari_lungfm._core.types import PathInput, ProgressCallback, Region, SliceMask
 from napari_lungfm.geometry import LUNG_LABELS, Structure, Volume
 from napari_lungfm.inference.session.caching import CacheBudget, FeaturePrecision
 from napari_lungfm.inference.session.engine import SessionEngine
@@ -43,6 +43,7 @@ from napari_lungfm.inference.session.state import AnnotatedObject, SessionState,
 from napari_lungfm.inference.session.transitions import check_heeded
 from napari_lungfm.inference.session.view import SessionView
 from napari_lungfm.inference.session.walking import LiveWalk
+from napari_lungfm.models.automatic.protocol import CancelCallback
 from napari_lungfm.models.prompts import MaskPrompt, Prompt, Stop
 from napari_lungfm.models.protocols import PromptableModel
 
@@ -86,6 +87,8 @@ class AnnotationSession(SessionView):
     ------
     GeometryError
         If the slices along the first axis are not axial.
+    DataError
+        If voxels are NaN.
     SessionError
         If the log exists.
     UsageError
@@ -215,6 +218,8 @@ class AnnotationSession(SessionView):
             change nothing.
         SessionError
             If there is no such object, or it is locked.
+        InterruptedActionError
+            If `interrupt` was called between two of its slices.
         """
         first = self.state.next_prompt
         numbered = tuple(enumerate((own_prompt(prompt) for prompt in prompts), start=first))
@@ -374,6 +379,8 @@ class AnnotationSession(SessionView):
         other_model: bool = False,
         options: Mapping[str, Any] | None = None,
         cache: CacheBudget | None = DEFAULT_CACHE,
+        progress: ProgressCallback | None = None,
+        cancelled: CancelCallback | None = None,
         **kept: Any,
     ) -> Self:
         """Open a log, by doing everything again, or a saved session, without the model.
@@ -399,6 +406,10 @@ class AnnotationSession(SessionView):
             What the model was made with; by default what the log says, if it is the same model.
         cache
             See the class. Features are rounded as they were when the log was made.
+        progress
+            Called with the actions that were done again and their number.
+        cancelled
+            Asked between actions and between slices whether to give it up.
         **kept
             ``kept_states``, ``kept_bytes`` and ``kept_snapshots``, see the class.
 
@@ -411,6 +422,8 @@ class AnnotationSession(SessionView):
             If it is damaged.
         InputFileError
             If it cannot be read.
+        InterruptedActionError
+            If ``cancelled`` said yes; no file was touched.
 
         Warns
         -----
@@ -427,7 +440,10 @@ class AnnotationSession(SessionView):
                 cache = replace(cache, precision=cast("FeaturePrecision", recording.features))
         session = cls(volume, model, options=options, cache=cache, **kept)
         engine = session._engine
-        session._differing = replay(engine, recording, use_masks=not other_model)
+        with engine.runner.cancelled_by(cancelled):
+            session._differing = replay(
+                engine, recording, use_masks=not other_model, progress=progress
+            )
         entries = engine.log.entries if other_model else recording.entries
         entries = [{**entries[0], "image": recording.entries[0]["image"]}, *entries[1:]]
         if log is not None:
