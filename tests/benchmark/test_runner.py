@@ -6,7 +6,7 @@ import pytest
 
 from napari_lungfm import LungFMError, io
 from napari_lungfm._core.exceptions import OutputError, UsageError
-from napari_lungfm.benchmark import plan, runner, units
+from napari_lungfm.benchmark import case_work, plan, units
 from napari_lungfm.benchmark.previews import Preview
 from napari_lungfm.benchmark.runner import run_benchmark
 from napari_lungfm.benchmark.store import results_frame
@@ -78,7 +78,7 @@ def test_a_finished_run_does_nothing_again(run):
 def test_an_interrupted_run_goes_on_and_ends_the_same(run, monkeypatch):
     whole, _ = run(out="whole")
     calls = []
-    do_unit = runner.do_unit
+    do_unit = case_work.do_unit
 
     def interrupted(*arguments):
         calls.append(1)
@@ -86,10 +86,10 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(run, monkeypatch):
             raise KeyboardInterrupt
         return do_unit(*arguments)
 
-    monkeypatch.setattr(runner, "do_unit", interrupted)
+    monkeypatch.setattr(case_work, "do_unit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(out="cut")
-    monkeypatch.setattr(runner, "do_unit", do_unit)
+    monkeypatch.setattr(case_work, "do_unit", do_unit)
     cut, events = run(out="cut")
     assert len(_done(events)) == 4
     assert results_frame(cut.load()).equals(results_frame(whole.load()))
@@ -155,10 +155,10 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_finished(run, monkeypatch):
             raise OutputError("cannot write: the disk is full")
         return write(*arguments)
 
-    monkeypatch.setattr(runner.io, "write_label_map", full, raising=False)
+    monkeypatch.setattr(case_work.io, "write_label_map", full, raising=False)
     with pytest.raises(OutputError, match="disk is full"):
         run()
-    monkeypatch.setattr(runner.io, "write_label_map", write, raising=False)
+    monkeypatch.setattr(case_work.io, "write_label_map", write, raising=False)
     _, events = run()
     assert len(_done(events)) == 4
 

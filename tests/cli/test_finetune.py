@@ -85,7 +85,16 @@ def test_fine_tune_import_and_segment(bench, files, tmp_path):
         )  # fmt: skip
         assert result.code == 0, result.err
         masks.append(io.read_label_map(out).array)
+        assert "has seen this very image" not in result.err
     assert (masks[0] == masks[1]).all()
+    io.write_image(
+        PhantomCohort.model_validate(COHORT).build(tmp_path).train[0].load().volume, image
+    )
+    seen = bench(
+        "segment", "--image", image, "--model", model, "--out", out, "--box", "9,20,20,40,40",
+        "--no-propagate",
+    )  # fmt: skip
+    assert "note: 'tiny' has seen this very image in its training (case 'train-000-" in seen.err
     unprompted = bench("segment", "--image", image, "--model", model, "--out", out)
     assert unprompted.code == 2
 

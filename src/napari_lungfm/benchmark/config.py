@@ -7,17 +7,56 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
 
-from napari_lungfm._core.config import parse_model
-from napari_lungfm._core.exceptions import ConfigError, InputFileError, LungFMError
+from napari_lungfm._core.config import parse_model, read_yaml
+from napari_lungfm._core.exceptions import LungFMError
 from napari_lungfm._core.types import PathInput
+from napari_lungfm.benchmark.cohorts.cohort_file import COHORT_FILE, read_cohort
 from napari_lungfm.benchmark.methods import Method, MethodSpec, look_up_methods
 from napari_lungfm.datasets.file_cohort import FileCohort
 from napari_lungfm.datasets.phantom_cohort import PhantomCohort
 from napari_lungfm.geometry import Structure
 
-CohortSpec = Annotated[FileCohort | PhantomCohort, Field(discriminator="kind")]
+
+def _read_prepared(values: Any, info: ValidationInfo) -> Any:
+    """Put a prepared cohort's list of cases in place of ``kind: prepared``."""
+    if not isinstance(values, dict) or values.get("kind") != "prepared":
+        return values
+    unknown = sorted(set(values) - {"kind", "name", "title", "root"})
+    if unknown:
+        msg = f"a prepared cohort has name, title and root, but no '{unknown[0]}'"
+        raise ValueError(msg)
+    root = (
+        Path((info.context or {}).get("base", Path()))
+        / Path(str(values.get("root", values.get("name", "")))).expanduser()
+    )
+    if not (root / COHORT_FILE).is_file():
+        msg = (
+            f"there is no prepared cohort in '{root}' (no {COHORT_FILE}); make it with datasets "
+            "prepare, or say where it is: its root, or --data for the folder of all"
+        )
+        raise ValueError(msg)
+    try:
+        cohort = read_cohort(root)
+    except LungFMError as error:
+        raise ValueError(str(error)) from error
+    given = {key: values[key] for key in ("name", "title") if key in values}
+    return cohort.model_dump(exclude_unset=True) | {"kind": "files"} | given
+
+
+#: ``kind: prepared`` is read from the folder that `datasets prepare` leaves, as ``kind: files``.
+CohortSpec = Annotated[
+    Annotated[FileCohort | PhantomCohort, Field(discriminator="kind")],
+    BeforeValidator(_read_prepared),
+]
 
 
 class _Model(BaseModel):
@@ -86,19 +125,7 @@ def load_config(path: PathInput) -> BenchmarkConfig:
         If it is not valid; the message names each wrong key.
     """
     file = Path(path)
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        msg = f"the configuration '{file}' cannot be read: {reason}"
-        raise InputFileError(msg) from error
-    except yaml.YAMLError as error:
-        msg = f"'{file}' is not valid YAML: {' '.join(str(error).split())}"
-        raise ConfigError(msg) from error
-    if not isinstance(values, dict):
-        msg = f"'{file}' holds no configuration: a mapping with name, cohorts, methods is expected"
-        raise ConfigError(msg)
-    return parse_config(values, source=str(file), base=file.resolve().parent)
+    return parse_config(read_yaml(file), source=str(file), base=file.resolve().parent)
 
 
 def parse_config(

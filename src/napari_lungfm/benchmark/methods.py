@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_lungfm._core.exceptions import ConfigError
 from napari_lungfm.benchmark.records import shown_title
+from napari_lungfm.benchmark.states import fine_tuned_state
 from napari_lungfm.evaluation.prompt_protocols import (
     NO_PROMPTS,
     automatic_prompts,
@@ -16,16 +17,23 @@ from napari_lungfm.evaluation.prompt_protocols import (
 )
 from napari_lungfm.geometry import Structure
 from napari_lungfm.models.automatic.trained import TrainedModel, is_trained_model
+from napari_lungfm.models.foundation.finetuned import fine_tuned_settings, is_fine_tuned
 from napari_lungfm.models.registry import (
     automatic_names,
     check_options,
     is_automatic,
+    model_card,
     model_names,
     trained_model,
 )
 
-if TYPE_CHECKING:  # torch comes with the networks that it describes
+if TYPE_CHECKING:  # torch comes with the networks that they describe
     from napari_lungfm.training.automatic.config import AnyTraining
+    from napari_lungfm.training.finetune.config import FineTuning
+
+#: A part of the training patients, above 0 to 1.
+Fraction: TypeAlias = Annotated[float, Field(gt=0, le=1)]
+Seed: TypeAlias = Annotated[int, Field(ge=0)]
 
 _LUNGS = (Structure.LEFT_LUNG, Structure.RIGHT_LUNG)
 
@@ -42,6 +50,12 @@ class MethodSpec(BaseModel):
         any unit is run, on the training part of every cohort that it is scored on.
     trained_on
         With `train`: the one cohort to train on, whatever it is scored on.
+    settings
+        With `train`: keys of the training's configuration, in place of what stands there.
+    prompts, fraction, seeds
+        With a fine-tuning: what it is prompted with while it is trained; the part or parts of the
+        training patients, each of which makes a method; the seeds of its fits. By default as its
+        configuration says. The seed of a fit is also that of the prompts that it is scored with.
     protocols
         Prompt protocols of a promptable model; automatic ones have none.
     options
@@ -57,6 +71,10 @@ class MethodSpec(BaseModel):
     model: str | None = None
     train: str | None = None
     trained_on: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    prompts: Literal["box", "point", "mixed"] | None = None
+    fraction: Fraction | Annotated[tuple[Fraction, ...], Field(min_length=1)] | None = None
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
     protocols: tuple[str, ...] = ()
     options: dict[str, Any] = Field(default_factory=dict)
     label: str | None = None
@@ -67,10 +85,22 @@ class MethodSpec(BaseModel):
         if (self.model is None) == (self.train is None):
             msg = "a method needs either a model or a configuration to train"
             raise ValueError(msg)
-        if self.trained_on is not None and self.train is None:
-            msg = f"trained_on: '{self.model}' is not trained here; it goes with train"
+        of_trainings = ("trained_on", "settings", "prompts", "fraction", "seeds")
+        given = [key for key in of_trainings if getattr(self, key)]
+        if given and self.train is None:
+            msg = f"{given[0]}: '{self.model}' is not trained here; it goes with train"
             raise ValueError(msg)
+        for key, values in (("fraction", self.fractions), ("seeds", self.seeds or ())):
+            if len(set(values)) < len(values):
+                msg = f"{key}: {', '.join(f'{value:g}' for value in values)} has one of them twice"
+                raise ValueError(msg)
         return self
+
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        """The parts of the training patients; none where the training's configuration says it."""
+        given = self.fraction
+        return given if isinstance(given, tuple) else () if given is None else (given,)
 
 
 @dataclass(frozen=True)
@@ -97,6 +127,15 @@ class Method:
         Of a model that is still to be trained.
     problem
         Why its training failed.
+    percent
+        Of a fine-tuned model: how many of the training patients it saw.
+    seeds
+        The seed of its fit, where the configuration lists such seeds: units are done with it, in
+        place of the seeds of the run.
+    base
+        What a fine-tuning that is still to be done begins with: a model's name or a folder.
+    earlier
+        What is known of that, where it was trained here.
     """
 
     spec: MethodSpec
@@ -106,25 +145,46 @@ class Method:
     structures: tuple[Structure, ...] = ()
     small: bool = False
     description: TrainedModel | None = None
-    training: "AnyTraining | None" = field(default=None, compare=False)
+    training: "AnyTraining | FineTuning | None" = field(default=None, compare=False)
     problem: str | None = None
+    percent: float | None = None
+    seeds: tuple[int, ...] = ()
+    base: str | None = None
+    earlier: TrainedModel | None = None
 
     @property
     def state(self) -> str:
         """`UnitKey.state`."""
+        if self.percent is not None:
+            return fine_tuned_state(self.percent) if self.percent > 0 else "zero-shot"
         if self.small:
             return "small"
         return "trained" if self.description is not None or self.training else "zero-shot"
 
     @property
     def name(self) -> str:
-        """The name by which the configuration knows it."""
-        return self.spec.label or self.model
+        """The name by which the configuration knows it; every fit has its own."""
+        name = self.spec.label or self.model
+        if self.spec.train is None or self.percent is None:
+            return name
+        fit = "".join(f", seed {seed}" for seed in self.seeds)
+        return f"{name} ({self.state}{fit})"
 
     @property
     def title(self) -> str:
-        """Name in tables."""
-        return shown_title(self.name, self.state)
+        """Name in tables; the fits of one method share it."""
+        return shown_title(self.spec.label or self.model, self.state)
+
+    @property
+    def prompt_only(self) -> bool:
+        """It answers with the shape of the prompt and never looks at the image."""
+        known = self.runs in model_names()
+        return known and model_card(str(self.runs)).kind == "prompt-only"
+
+    @property
+    def file_hashes(self) -> dict[str, str]:
+        """File → sha256 of a trained model: what decides its masks beside its options."""
+        return {} if self.description is None else self.description.files
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -166,7 +226,7 @@ def look_up_methods(
         If a model, an option, a protocol, a cohort or a training does not exist, two methods
         have one name, or a method cannot be scored on any structure.
     """
-    methods = tuple(_look_up(spec, base) for spec in specs)
+    methods = tuple(method for spec in specs for method in _look_up(spec, base))
     _refuse_one_name(methods)
     automatic = {method.name for method in methods if method.automatic}
     for method in methods:
@@ -180,7 +240,7 @@ def look_up_methods(
     return methods
 
 
-def _look_up(spec: MethodSpec, base: Path) -> Method:
+def _look_up(spec: MethodSpec, base: Path) -> tuple[Method, ...]:
     if spec.train is not None:
         return _to_train(spec, spec.train, base)
     name = str(spec.model)
@@ -189,38 +249,61 @@ def _look_up(spec: MethodSpec, base: Path) -> Method:
         name = str((base / name).resolve())
     check_options(name, spec.options)
     description = trained_model(name)
-    if not is_automatic(name):
-        return Method(
-            spec,
-            description.title if description else name,
-            name,
-            automatic=False,
-            small=bool(description and description.small),
-            description=description,
-        )
     if description is None:
+        automatic = is_automatic(name)
         lobes = spec.options.get("lobes") is True  # they are no structures of ours
-        return Method(spec, name, name, automatic=True, structures=() if lobes else _LUNGS)
-    return Method(
-        spec,
-        # A folder's place says nothing of the model, and differs between machines.
-        name if name.partition(":")[0] in automatic_names() else description.title,
-        name,
-        automatic=True,
-        structures=tuple(Structure(value) for value in description.structures),
-        small=description.small,
-        description=description,
+        finds = _LUNGS if automatic and not lobes else ()
+        return (Method(spec, name, name, automatic=automatic, structures=finds),)
+    if is_fine_tuned(description):
+        return (_fine_tuned(spec, name, description),)
+    return (
+        Method(
+            spec,
+            # A folder's place says nothing of the model, and differs between machines.
+            name if name.partition(":")[0] in automatic_names() else description.title,
+            name,
+            automatic=True,
+            structures=tuple(Structure(value) for value in description.structures),
+            small=description.small,
+            description=description,
+        ),
     )
 
 
-def _to_train(spec: MethodSpec, source: str, base: Path) -> Method:
-    from napari_lungfm.training.automatic.config import load_training  # noqa: PLC0415
-
-    training = load_training(base / source if (base / source).is_file() else source)
-    if training.cohort is not None:
-        msg = f"the training '{source}' names a cohort; a benchmark trains on its own: leave it out"
-        raise ConfigError(msg)
+def _fine_tuned(spec: MethodSpec, name: str, description: TrainedModel) -> Method:
+    """Look up a model that was fine-tuned before; in tables it stands beside its base."""
+    settings = fine_tuned_settings(description, where=f"'{name}'")
     return Method(
+        spec,
+        settings.base.name if settings.recipe else description.title,
+        name,
+        automatic=False,
+        description=description,
+        percent=settings.fraction if settings.recipe else 0.0,
+    )
+
+
+def _to_train(spec: MethodSpec, source: str, base: Path) -> tuple[Method, ...]:
+    from napari_lungfm.benchmark.to_train import fits_of, is_fine_tuning, read_training  # noqa: PLC0415
+
+    file = str(base / source) if (base / source).is_file() else source
+    if is_fine_tuning(file):
+        return tuple(
+            Method(
+                spec,
+                fit.model,
+                None,
+                automatic=False,
+                training=fit.training,
+                percent=fit.training.fraction,
+                seeds=(fit.training.seed,) if spec.seeds else (),
+                base=fit.base,
+                earlier=fit.earlier,
+            )
+            for fit in fits_of(spec, file, base)
+        )
+    training = read_training(spec, file)
+    method = Method(
         spec,
         training.name,
         None,
@@ -229,10 +312,15 @@ def _to_train(spec: MethodSpec, source: str, base: Path) -> Method:
         small=training.small,
         training=training,
     )
+    return (method,)
 
 
 def _refuse_one_name(methods: Sequence[Method]) -> None:
-    rows = [f"{m.name} under {p}" for m in methods for p in m.protocols]
+    # Fits of one method (parts of the patients, seeds) are listed once.
+    listed = dict.fromkeys(
+        (id(m.spec), f"{m.title} under {p}") for m in methods for p in m.protocols
+    )
+    rows = [row for _, row in listed]
     twice = sorted({row for row in rows if rows.count(row) > 1})
     if twice:
         msg = (

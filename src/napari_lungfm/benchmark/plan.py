@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from napari_lungfm.benchmark.trainings import Trained
 from napari_lungfm.datasets.cases import CaseSource, Cohort
 from napari_lungfm.evaluation.prompt_protocols import NO_PROMPTS, parse_protocol
 from napari_lungfm.geometry import Structure
-from napari_lungfm.models.registry import model_card
 
 
 @dataclass(frozen=True)
@@ -89,11 +88,16 @@ def _automatic_first(by_model: Iterable[list[Unit]]) -> list[list[Unit]]:
     return sorted(by_model, key=lambda units: not units[0].automatic)
 
 
+def _measured_radius(cohort: Cohort) -> float | None:
+    return cohort.measure_radius()
+
+
 def make_plan(
     config: BenchmarkConfig,
     methods: Sequence[Method],
     cohorts: Sequence[Cohort],
     trained: Trained | None = None,
+    radius: Callable[[Cohort], float | None] = _measured_radius,
 ) -> Plan:
     """List the units of a configuration.
 
@@ -107,15 +111,17 @@ def make_plan(
         Its cohorts.
     trained
         The methods that were trained for it, `do_trainings`.
+    radius
+        Gives the mean radius (mm) of the tumours of a cohort's training part.
     """
     units: list[Unit] = []
     for cohort in cohorts:
         # Each cohort has models of its own where it is trained on.
         own = [(trained or {}).get((m.name, cohort.name), m) for m in methods]
         own = [method for method in own if method.takes(cohort.name)]
-        radius = _point_radius(cohort, cohorts) if _needs_radius(own) else None
+        point = _point_radius(cohort, cohorts, radius) if _needs_radius(own) else None
         for source in cohort.test:
-            units += _CaseUnits(config, cohort, source, own, radius).units()
+            units += _CaseUnits(config, cohort, source, own, point).units()
     return Plan(config, tuple(cohorts), tuple(units))
 
 
@@ -196,10 +202,11 @@ class _CaseUnits:
     ) -> list[Unit]:
         structures = self.config.targets if prompted_by is None else prompted_by.structures
         units = []
-        for seed in self.config.seeds:
+        for seed in method.seeds or self.config.seeds:
             key = self._key(method, recorded_protocol(protocol, self.methods), seed)
             parts = [key.model_dump(), options, case_mark, self.config.structures]
             parts += [] if prompted_by is None else [prompted_by.fingerprint]
+            parts += [method.file_hashes] if method.file_hashes else []
             units.append(
                 Unit(
                     key,
@@ -209,6 +216,7 @@ class _CaseUnits:
                     method.runs or "",
                     structures,
                     prompted_by=prompted_by,
+                    problem=method.problem,
                 )
             )
         return units
@@ -216,9 +224,9 @@ class _CaseUnits:
     def _automatic(self, method: Method, case_mark: str) -> Unit:
         # Nothing is drawn by chance: one seed says all.
         key = self._key(method, NO_PROMPTS, self.config.seeds[0])
-        files = method.description.files if method.description is not None else {}
         structures = tuple(s for s in self.config.targets if s in method.structures)
-        parts = [key.model_dump(), method.spec.options, case_mark, self.config.structures, files]
+        parts = [key.model_dump(), method.spec.options, case_mark, self.config.structures]
+        parts.append(method.file_hashes)
         return Unit(
             key,
             _fingerprint(parts),
@@ -244,26 +252,24 @@ class _CaseUnits:
 
 def _needs_radius(methods: Sequence[Method]) -> bool:
     return any(
-        not method.automatic
-        and model_card(method.model).kind == "prompt-only"
+        method.prompt_only
         and "point_radius_mm" not in method.spec.options
         and any("point" in protocol for protocol in method.protocols)
         for method in methods
     )
 
 
-def _point_radius(cohort: Cohort, cohorts: Sequence[Cohort]) -> float | None:
+def _point_radius(
+    cohort: Cohort, cohorts: Sequence[Cohort], radius: Callable[[Cohort], float | None]
+) -> float | None:
     """Radius for the baseline of clicks: of this cohort's training part, else of the first."""
-    for candidate in (cohort, *cohorts):
-        radius = candidate.measure_radius() if candidate.train else None
-        if radius is not None:
-            return radius
-    return None
+    found = (radius(candidate) for candidate in (cohort, *cohorts) if candidate.train)
+    return next((each for each in found if each is not None), None)
 
 
 def _resolve_options(method: Method, point_radius_mm: float | None) -> dict[str, Any]:
     options = dict(method.spec.options)
-    if point_radius_mm is not None and model_card(method.model).kind == "prompt-only":
+    if point_radius_mm is not None and method.prompt_only:
         options.setdefault("point_radius_mm", round(point_radius_mm, 4))
     return options
 

@@ -22,8 +22,8 @@ class UnitKey(BaseModel):
 
     ``model`` is the name of the model; ``label`` stands for it in tables where it is given.
     ``state`` is ``"zero-shot"`` for models as they were published, ``"trained"`` for automatic
-    models that were trained here, and ``"small"`` for those of them that were trained with a
-    preset for demonstrations.
+    models that were trained here, ``"small"`` for those of them that were trained with a preset
+    for demonstrations, and what `benchmark.states` writes for fine-tuned ones.
     """
 
     model_config = _MODEL_CONFIG
@@ -131,7 +131,11 @@ class Cost(BaseModel):
     ``slices_encoded`` of a model with an encoder went through it in this unit, another
     ``slices_reused`` were there from earlier units of the case, which saved ``saved_seconds``.
     ``automatic_seconds`` is what the automatic mask took that the prompts come from: it is made
-    once for a case, and every unit that draws from it pays the whole.
+    once for a case, and every unit that draws from it pays the whole. ``macs`` are the
+    multiply-accumulates of all networks over the whole unit, as if it had been run alone (slices
+    that were reused and an automatic mask that the prompts come from included); ``None`` where
+    they were not counted: of models without a network, and of cases where counting, which takes
+    another run, was left out.
     """
 
     model_config = _MODEL_CONFIG
@@ -144,6 +148,7 @@ class Cost(BaseModel):
     slices_reused: int | None = None
     saved_seconds: float = 0.0
     automatic_seconds: float = 0.0
+    macs: int | None = None
 
     @property
     def alone_seconds(self) -> float:
@@ -156,6 +161,7 @@ class Record(BaseModel):
 
     ``structures`` has the scores, ``zhu`` those of a unit under ``zhu-validation``; never both.
     ``notes`` say what else a reader must know, such as that a fallback stood in for the model.
+    ``tries`` counts how often the unit was tried, failures included.
     """
 
     model_config = _MODEL_CONFIG
@@ -176,6 +182,7 @@ class Record(BaseModel):
     notes: tuple[str, ...] = ()
     mask_file: str | None
     cost: Cost
+    tries: Annotated[int, Field(ge=1)] = 1
     versions: dict[str, str]
     hardware: dict[str, str]
     finished: str

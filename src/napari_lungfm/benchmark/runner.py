@@ -1,54 +1,27 @@
-"""Do the units of a plan, one case at a time, and never one twice."""
+"""Train what a configuration wants trained, then do every unit once, here or on workers."""
 
-import gc
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
 
-import numpy as np
-
-from napari_lungfm import io
-from napari_lungfm._core.exceptions import DataError, InputFileError, LungFMError
+from napari_lungfm._core.exceptions import UsageError
+from napari_lungfm.benchmark.case_work import CaseTask, pending_tasks
 from napari_lungfm.benchmark.config import BenchmarkConfig
-from napari_lungfm.benchmark.loaded import AutomaticMask, Models
+from napari_lungfm.benchmark.events import EventKind, Listener, RunEvent, Tally
 from napari_lungfm.benchmark.plan import (
     Plan,
-    Unit,
     build_cohorts,
     make_plan,
     refuse_output_among_inputs,
 )
-from napari_lungfm.benchmark.previews import Preview
-from napari_lungfm.benchmark.records import Record
+from napari_lungfm.benchmark.radii import Radii
 from napari_lungfm.benchmark.seen import ImageHashes, refuse_seen
 from napari_lungfm.benchmark.store import RunFolder
 from napari_lungfm.benchmark.trainings import Training, do_trainings, plan_trainings
-from napari_lungfm.benchmark.units import do_unit, unread_record
-from napari_lungfm.datasets.cases import Case
-from napari_lungfm.geometry import Structure
-from napari_lungfm.models.registry import check_options, check_weights
+from napari_lungfm.benchmark.workers import do_in_this_process, do_on_workers
+from napari_lungfm.benchmark.workplace import Workplace, connect
+from napari_lungfm.models.registry import check_device, check_options, check_weights
 
-EventKind: TypeAlias = Literal["training", "step", "start", "case", "unit", "skip", "end"]
-
-
-@dataclass(frozen=True)
-class RunEvent:
-    """What the runner tells while it works.
-
-    ``done`` units of ``total`` are finished, ``failed`` of them failed; ``text`` is one line. While
-    models are trained, ``step`` and, now and then, ``training`` count the steps of a training.
-    """
-
-    kind: EventKind
-    done: int
-    total: int
-    failed: int
-    text: str
-
-
-Listener = Callable[[RunEvent], None]
+__all__ = ["Listener", "RunEvent", "Workplace", "run_benchmark"]
 
 
 def run_benchmark(
@@ -58,12 +31,13 @@ def run_benchmark(
     base: Path,
     device: str = "auto",
     listener: Listener | None = None,
+    workplace: Workplace | None = None,
 ) -> RunFolder:
     """Train what the configuration wants trained, then do every unit that has no record yet.
 
-    Each unit is written as it ends, so an interruption loses at most the unit in flight and the
+    Each unit is written as it ends, so an interruption loses at most the units in flight and the
     same call goes on from there. A unit whose configuration, case or program code changed is
-    done anew; a unit that failed is tried again.
+    done anew; a unit that failed is tried once more, and again by the next call.
 
     Parameters
     ----------
@@ -77,6 +51,9 @@ def run_benchmark(
         Where models run that can run elsewhere than on the CPU.
     listener
         Called on every event.
+    workplace
+        Where the units are done: in this process by default. Trainings are done in this process
+        in any case.
 
     Returns
     -------
@@ -91,9 +68,22 @@ def run_benchmark(
         If a model is to be scored on patients that it was trained on, before anything is done.
     LungFMError
         If a case's files or a model's weights are not here, before anything is done; or whatever a
-        training raises.
+        training raises, or the workers.
     """
-    tell = listener or (lambda event: None)
+    listener = listener or (lambda event: None)
+    plan, folder = _prepare(config, out, base, device, listener)
+    tally = Tally(len(plan.units), listener)
+    tally.tell("start", f"{len(plan.units)} units")
+    tasks = _pending(plan, folder, tally)
+    _do(tasks, folder, device, tally, workplace or Workplace())
+    tally.tell("end", f"{tally.done} units, {tally.failed} failed")
+    return folder
+
+
+def _prepare(
+    config: BenchmarkConfig, out: Path, base: Path, device: str, listener: Listener
+) -> tuple[Plan, RunFolder]:
+    """Check everything, train, and write the plan."""
     methods, cohorts = config.look_up(base), build_cohorts(config, base)
     refuse_output_among_inputs(out, cohorts)
     for method in methods:
@@ -112,16 +102,17 @@ def run_benchmark(
         folder.trainings,
         base=base,
         device=device,
-        listener=lambda *news: tell(_training_event(*news)),
+        listener=lambda *news: listener(_training_event(*news)),
     )
     refuse_seen(trained.values(), cohorts, images)
     for method in trained.values():
         if method.runs is not None:
             check_options(method.runs, method.spec.options)
-    plan = make_plan(config, methods, cohorts, trained)
+    radii = Radii(folder.radii_file)
+    plan = make_plan(config, methods, cohorts, trained, radii.of)
+    radii.save()
     folder.write_plan(config.to_yaml(), [(u.key, u.fingerprint) for u in plan.units])
-    _Runner(plan, folder, Models(device), tell).run()
-    return folder
+    return plan, folder
 
 
 def _training_event(training: Training, text: str, done: int, total: int, keep: bool) -> RunEvent:
@@ -129,125 +120,42 @@ def _training_event(training: Training, text: str, done: int, total: int, keep: 
     return RunEvent(kind, done, total, 0, f"training {training.text}: {text}")
 
 
-class _Runner:
-    """State of one call of `run_benchmark`."""
-
-    def __init__(self, plan: Plan, folder: RunFolder, models: Models, listener: Listener) -> None:
-        self.plan = plan
-        self.folder = folder
-        self.models = models
-        self.listener = listener
-        self.masks: dict[str, AutomaticMask] = {}
-        self.done = 0
-        self.failed = 0
-
-    def run(self) -> None:
-        self._tell("start", f"{len(self.plan.units)} units")
-        for source, units in self.plan.by_case():
-            pending = [unit for unit in units if not self._is_finished(unit)]
-            self.done += len(units) - len(pending)
-            if not pending and not self._has_preview(units[0]):
-                self._preview(units[0], source.load())
-            if not pending:
-                self._tell("skip", f"{units[0].key.cohort}/{source.name} is finished")
-                continue
-            self._tell("case", f"{units[0].key.cohort}/{source.name}")
-            self._run_case(pending)
-            gc.collect()  # drop the case's voxels before the next one is read
-        self._tell("end", f"{self.done} units, {self.failed} failed")
-
-    def _preview(self, unit: Unit, case: Case) -> None:
-        Preview.of_case(case).save(self.folder.preview_file(unit.key.cohort, unit.key.case))
-
-    def _has_preview(self, unit: Unit) -> bool:
-        try:
-            Preview.load(self.folder.preview_file(unit.key.cohort, unit.key.case))
-        except InputFileError:
-            return False
-        return True
-
-    def _is_finished(self, unit: Unit) -> bool:
-        record = self.folder.read_record(unit.key, unit.fingerprint)
-        if record is None or record.status != "ok":
-            return False
-        return record.mask_file is None or (self.folder.root / record.mask_file).is_file()
-
-    def _run_case(self, units: list[Unit]) -> None:
-        first = units[0]
-        try:
-            case = first.source.load()
-            _check_structures(case, self.plan.config.targets)
-        # Files are other people's too: one case that cannot be read must not end a long run.
-        except Exception as error:  # noqa: BLE001
-            for unit in units:
-                self._finish(unread_record(unit, error))
-            return
-        self._preview(first, case)
-        case_hash = hash_case(case)
-        try:
-            self._do_units(units, case, case_hash)
-        finally:
-            self.models.close_case()
-            self.masks.clear()
-
-    def _do_units(self, units: list[Unit], case: Case, case_hash: str) -> None:
-        for unit in units:
-            mask = self._automatic_mask(unit.prompted_by)
-            record, label_map = do_unit(unit, case, case_hash, self.models, mask)
-            path = self.folder.mask_file(unit.key, unit.fingerprint)
-            io.write_label_map(label_map, path)
-            file = path.relative_to(self.folder.root).as_posix()
-            self._finish(record.model_copy(update={"mask_file": file}))
-
-    def _automatic_mask(self, unit: Unit | None) -> AutomaticMask | None:
-        """Return what an automatic unit left, in this call or before; read once a case."""
-        if unit is None:
-            return None
-        if unit.fingerprint not in self.masks:
-            self.masks[unit.fingerprint] = self._read_mask(unit)
-        return self.masks[unit.fingerprint]
-
-    def _read_mask(self, unit: Unit) -> AutomaticMask:
-        record = self.folder.read_record(unit.key, unit.fingerprint)
-        if record is None or record.status != "ok" or record.mask_file is None:
-            problem = record.error if record is not None else "it has no record"
-            return AutomaticMask(unit.key.method, None, 0.0, problem)
-        try:
-            labels = io.read_label_map(self.folder.root / record.mask_file)
-        except LungFMError as error:
-            return AutomaticMask(unit.key.method, None, 0.0, str(error))
-        return AutomaticMask(unit.key.method, labels.array, record.cost.seconds)
-
-    def _finish(self, record: Record) -> None:
-        self.folder.write_record(record)
-        self.done += 1
-        self.failed += record.status == "failed"
-        key = record.key
-        scores = " ".join(f"{s.structure} {s.dice:.3f}" for s in record.structures if s.dice)
-        if record.zhu:
-            known = (f"{s.structure} IoU {s.iou:.3f}" for s in record.zhu if s.iou is not None)
-            scores = " ".join(known) or "no structure on the evaluated slices"
-        outcome = scores or record.error or "no overlap"
-        self._tell("unit", f"{key.case} {key.method} {key.protocol}: {outcome}")
-
-    def _tell(self, kind: EventKind, text: str) -> None:
-        self.listener(RunEvent(kind, self.done, len(self.plan.units), self.failed, text))
+def _pending(plan: Plan, folder: RunFolder, tally: Tally) -> list[CaseTask]:
+    tasks = []
+    for name, finished, task in pending_tasks(plan, folder):
+        tally.skip(finished)
+        if task is not None:
+            tasks.append(task)
+        if task is None or not task.units:
+            tally.tell("skip", f"{name} is finished")
+    return tasks
 
 
-def _check_structures(case: Case, targets: tuple[Structure, ...]) -> None:
-    if not set(targets) & set(case.structures):
-        wanted = ", ".join(structure.title for structure in targets)
-        present = ", ".join(structure.title for structure in case.structures) or "nothing"
-        msg = f"case '{case.name}': the reference has {present}, but none of: {wanted}"
-        raise DataError(msg)
+def _do(
+    tasks: Sequence[CaseTask], folder: RunFolder, device: str, tally: Tally, place: Workplace
+) -> None:
+    if not tasks:
+        return
+    # A device with a number is one GPU, which all workers then share.
+    on_gpus = device in ("auto", "cuda") and _use_gpus(tasks)
+    workers = place.count(len(tasks), on_gpus=on_gpus)
+    if workers == 1 and not place.elsewhere:
+        do_in_this_process(tasks, folder, device, tally)
+        return
+    if not place.elsewhere:
+        tally.tell("worker", f"{workers} workers on this machine")
+    with connect(place, workers, on_gpus=on_gpus) as client:
+        do_on_workers(tasks, folder, device, tally, client)
 
 
-def hash_case(case: Case) -> str:
-    """Return a hash of the voxels, the reference and the grid of a case."""
-    mark = hashlib.blake2b(digest_size=16)
-    for array in (case.volume.array, case.reference.array):
-        mark.update(str(array.dtype).encode())
-        for plane in array:  # plane by plane: a turned volume is not contiguous
-            mark.update(np.ascontiguousarray(plane).data)
-    mark.update(repr(sorted(case.volume.geometry.to_dict().items())).encode())
-    return mark.hexdigest()
+def _use_gpus(tasks: Sequence[CaseTask]) -> bool:
+    names = {unit.runs for task in tasks for unit in task.units if unit.problem is None}
+    return any(_can_use_gpu(name) for name in names)
+
+
+def _can_use_gpu(model: str) -> bool:
+    try:
+        check_device(model, "cuda")
+    except UsageError:  # it runs on the CPU only
+        return False
+    return True

@@ -8,7 +8,7 @@ from napari_lungfm._core.exceptions import LungFMError
 from napari_lungfm._core.files import write_json
 from napari_lungfm.benchmark.methods import Method
 from napari_lungfm.datasets.cases import CaseSource, Cohort
-from napari_lungfm.models.automatic.trained import SeenPatientError, hash_image
+from napari_lungfm.models.automatic.trained import SeenPatientError, TrainedModel, hash_image
 
 _SCHEMA = 1
 #: How many patients a message names.
@@ -70,7 +70,7 @@ def refuse_seen(methods: Iterable[Method], cohorts: Sequence[Cohort], images: Im
     for method in methods:
         scored = [cohort for cohort in cohorts if method.takes(cohort.name)]
         if method.description is not None:
-            problems = _seen_before(method, scored, images)
+            problems = _seen_by(method.description, scored, images)
         elif method.training is not None:
             problems = _seen_in_training(method, scored, cohorts, images)
         else:
@@ -86,15 +86,16 @@ def refuse_seen(methods: Iterable[Method], cohorts: Sequence[Cohort], images: Im
             raise SeenPatientError(msg)
 
 
-def _seen_before(method: Method, scored: Sequence[Cohort], images: ImageHashes) -> list[str]:
+def _seen_by(
+    model: TrainedModel | None, scored: Sequence[Cohort], images: ImageHashes
+) -> list[str]:
+    if model is None or not model.seen:
+        return []
     found = []
     for cohort in scored:
         for source in cohort.test:
             try:
-                if method.description is not None:
-                    method.description.refuse_seen(
-                        source.name, cohort=cohort.name, image=images.of(source)
-                    )
+                model.refuse_seen(source.name, cohort=cohort.name, image=images.of(source))
             except SeenPatientError:
                 found.append(f"'{source.name}' of '{cohort.name}'")
     return found
@@ -114,7 +115,8 @@ def _seen_in_training(
                 found.append(
                     f"'{source.name}' of '{cohort.name}' ('{seen[image]}' of '{trained_on}')"
                 )
-    return found
+    # What a fine-tuning begins with has seen stays in its weights.
+    return found + _seen_by(method.earlier, scored, images)
 
 
 def _read(file: Path) -> dict[str, str]:

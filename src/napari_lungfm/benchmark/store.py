@@ -8,6 +8,7 @@
     OUT/masks/<unit>.nii.gz         the predicted label map of the unit
     OUT/trainings/<training>/       the folder of each model that was trained for the run
     OUT/images.json                 hashes of the images, by which patients are known
+    OUT/radii.json                  mean tumour sizes of training parts (`benchmark.radii`)
     OUT/previews/<cohort>--<case>.npz   a few slices of each case, for overlays in the report
 """
 
@@ -88,6 +89,11 @@ class RunFolder:
     def images_file(self) -> Path:
         """Hashes of the images (`benchmark.seen`)."""
         return self.root / "images.json"
+
+    @property
+    def radii_file(self) -> Path:
+        """Mean tumour sizes of training parts (`benchmark.radii`)."""
+        return self.root / "radii.json"
 
     @property
     def config_file(self) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_lungfm._core.exceptions import ConfigError, OutputError
+from napari_lungfm._core.exceptions import ConfigError, LungFMError, OutputError
 from napari_lungfm._core.files import slug
 from napari_lungfm.benchmark.config import BenchmarkConfig
 from napari_lungfm.benchmark.methods import Method
@@ -18,8 +18,11 @@ from napari_lungfm.models.automatic.trained import (
     is_trained_model,
     read_description,
 )
+from napari_lungfm.models.registry import check_weights
 
 if TYPE_CHECKING:  # torch comes with it
+    from napari_lungfm.training.automatic.config import AnyTraining
+    from napari_lungfm.training.finetune.config import FineTuning
     from napari_lungfm.training.fit import FitProgress
 
 #: What does not change the model: where it is computed, what it is called, how it is described.
@@ -48,13 +51,17 @@ class Training:
     @property
     def folder_name(self) -> str:
         """Name of its folder: readable, safe on every file system, unique."""
-        parts = (self.cohort.name, self.method.model)
+        method = self.method
+        parts = [self.cohort.name, _to_do(method).name]
+        parts += [] if method.percent is None else [f"{method.percent:g}"]
+        parts += [f"seed-{seed}" for seed in method.seeds]
         return "--".join(slug(part) for part in parts) + f"--{self.fingerprint[:10]}"
 
     @property
     def text(self) -> str:
         """What it is, in a line."""
-        return f"{self.method.title} on {self.cohort.name}"
+        fit = "".join(f", seed {seed}" for seed in self.method.seeds)
+        return f"{self.method.title}{fit} on {self.cohort.name}"
 
 
 #: Told of a training: itself, one line on how far it is, steps done and all of them, and whether
@@ -62,6 +69,18 @@ class Training:
 TrainingListener = Callable[[Training, str, int, int, bool], None]
 #: Method name and cohort → the method with its trained model.
 Trained = dict[tuple[str, str], Method]
+
+
+def check_bases(methods: Sequence[Method]) -> None:
+    """Refuse fine-tunings whose bases have no weights here.
+
+    Raises
+    ------
+    LungFMError
+        If there is one; the message says how to get them.
+    """
+    for name in dict.fromkeys(m.base for m in methods if m.training is not None and m.base):
+        check_weights(name, {})
 
 
 def plan_trainings(methods: Sequence[Method], cohorts: Sequence[Cohort]) -> tuple[Training, ...]:
@@ -124,7 +143,10 @@ def do_trainings(
     ------
     OutputError
         If the folder cannot be written. What was finished before stays.
+    LungFMError
+        If weights that a fine-tuning begins with are missing, before anything is trained.
     """
+    check_bases(methods)
     problems: dict[str, str] = {}
     for training in plan_trainings(methods, cohorts):
         try:
@@ -154,12 +176,13 @@ def _train(
     device: str,
     listener: TrainingListener,
 ) -> None:
-    if is_trained_model(out) or training.method.training is None:
+    if is_trained_model(out):
         return
+    to_do = _to_do(training.method)
     spec = next(cohort for cohort in config.cohorts if cohort.name == training.cohort.name)
     listener(training, "begins", 0, 0, True)
-    description = _trainer()(
-        training.method.training.model_copy(update={"cohort": spec}),
+    description = _trainer(to_do)(
+        to_do.model_copy(update={"cohort": spec}),
         out,
         base=base,
         device=device,
@@ -172,11 +195,12 @@ def _train(
     listener(training, f"done in {description.seconds:.0f} s", 1, 1, True)
 
 
-def _trainer() -> "Callable[..., TrainedModel | None]":
+def _trainer(training: "AnyTraining | FineTuning") -> "Callable[..., TrainedModel | None]":
     # lightning comes with it, which takes seconds that a run without trainings does not have.
     from napari_lungfm.training.automatic.run import train_automatic  # noqa: PLC0415
+    from napari_lungfm.training.finetune.run import fine_tune  # noqa: PLC0415
 
-    return train_automatic
+    return fine_tune if training.kind == "finetune" else train_automatic
 
 
 def _progress(progress: "FitProgress") -> tuple[str, int, int, bool]:
@@ -203,11 +227,27 @@ def _trained_on(method: Method, cohort: Cohort, cohorts: Sequence[Cohort]) -> Co
     return found
 
 
-def _training(method: Method, cohort: Cohort) -> Training:
+def _to_do(method: Method) -> "AnyTraining | FineTuning":
     if method.training is None:
         msg = f"method '{method.name}' is not to be trained"
         raise ConfigError(msg)
-    values: dict[str, Any] = method.training.model_dump(mode="json", exclude=_NOT_DECIDING)
+    return method.training
+
+
+def _training(method: Method, cohort: Cohort) -> Training:
+    values: dict[str, Any] = _to_do(method).model_dump(mode="json", exclude=_NOT_DECIDING)
     cases = sorted((source.name, source.fingerprint()) for source in cohort.train)
-    text = json.dumps([values, cohort.name, cases], sort_keys=True)
+    parts: list[Any] = [values, cohort.name, cases]
+    parts += [] if method.base is None else [_base_hash(method.base)]
+    text = json.dumps(parts, sort_keys=True)
     return Training(method, cohort, hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
+
+
+def _base_hash(name: str) -> str | None:
+    """Hash of the weights that a fine-tuning begins with; ``None`` where they are not here."""
+    from napari_lungfm.training.finetune.base import base_hash  # noqa: PLC0415
+
+    try:
+        return base_hash(name)
+    except LungFMError:
+        return None

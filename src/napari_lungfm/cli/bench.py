@@ -1,47 +1,98 @@
 """``run``, ``report`` and ``demo``: the benchmark."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from napari_lungfm.cli.console import (
+    complain,
     note,
     print_json,
     shows_unicode,
     stderr_console,
     stdout_console,
 )
+from napari_lungfm.cli.run_progress import Finished, progress
 
 if TYPE_CHECKING:
     from napari_lungfm.benchmark.config import BenchmarkConfig
-    from napari_lungfm.benchmark.runner import Listener, RunEvent
     from napari_lungfm.benchmark.store import RunFolder
+    from napari_lungfm.benchmark.workplace import Workplace
 
 DeviceOption = Annotated[
     str, typer.Option(help="auto, cpu, cuda or mps; for models that can run on them.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Processes on this machine; by default one for each GPU, else as many as cores and "
+        "memory allow.",
+    ),
+]
 
 
 def run(
-    config: Annotated[Path, typer.Argument(help="Configuration, a YAML file.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; an old one is gone on with.")],
+    config: Annotated[
+        str | None,
+        typer.Argument(help="Configuration: a YAML file, or a name that --list shows."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; an old one is gone on with.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change the configuration, as in cohorts.0.n_test=4; may be given again.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder that relative paths in the configuration count from."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done, and what it takes.")
+    ] = False,
+    workers: WorkersOption = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A Dask scheduler that is running, for its workers."),
+    ] = None,
+    cluster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A YAML file with kind: slurm.")
+    ] = None,
     device: DeviceOption = "auto",
+    show_list: Annotated[
+        bool, typer.Option("--list", help="List the configurations that come with the program.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Run a benchmark: every case under every method, resuming where an earlier call stopped.
 
     Methods that the configuration wants trained are trained first. Paths in the configuration
-    count from its own folder.
+    count from its own folder, those of a shipped one from the current folder. Cases are done by
+    several processes, on this machine or a cluster; results do not depend on it.
     """
-    from napari_lungfm.benchmark.config import load_config
+    from napari_lungfm._core.exceptions import UsageError
+    from napari_lungfm.benchmark.shipped import find_config
 
-    loaded = load_config(config)
-    folder = _run(loaded, out, config.resolve().parent, device)
+    if show_list:
+        return _print_shipped(as_json)
+    if config is None or out is None:
+        missing = "a configuration (see --list)" if config is None else "--out FOLDER"
+        msg = f"run needs {missing}"
+        raise UsageError(msg)
+    place = _workplace(workers, scheduler, cluster)
+    found = find_config(config, changes=tuple(changes or ()), data=data)
+    if dry_run:
+        return _print_estimate(found.config, out, found.base, place, as_json)
+    folder = _run(found.config, out, found.base, device, place)
     return _close(folder, None, as_json)
 
 
@@ -68,6 +119,7 @@ def demo(
         Path | None, typer.Option(help="Folder of the public real cases, if you have them.")
     ] = None,
     device: DeviceOption = "auto",
+    workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Run a small benchmark on synthetic chest CTs, and on real cases where they are there.
@@ -84,19 +136,67 @@ def demo(
     note(f"demo on: {names}; trained first: {trained}")
     if real_data is not None and len(config.cohorts) == 1:
         note(f"there are no public real cases at {real_data}: phantoms only")
-    folder = _run(config, out, Path.cwd(), device)
+    folder = _run(config, out, Path.cwd(), device, _workplace(workers, None, None))
     code = _close(folder, _write_report(folder, None), as_json)
     note(f"the demo took {time.perf_counter() - started:.0f} s")
     return code
 
 
-def _run(config: "BenchmarkConfig", out: Path, base: Path, device: str) -> "RunFolder":
+def _workplace(workers: int | None, scheduler: str | None, cluster: Path | None) -> "Workplace":
+    from napari_lungfm._core.exceptions import UsageError
+    from napari_lungfm.benchmark.workplace import Workplace, load_cluster
+
+    if workers is not None and (scheduler is not None or cluster is not None):
+        msg = "--workers starts processes here; a scheduler or cluster has its own"
+        raise UsageError(msg)
+    return Workplace(workers, scheduler, load_cluster(cluster) if cluster is not None else None)
+
+
+def _run(
+    config: "BenchmarkConfig", out: Path, base: Path, device: str, place: "Workplace"
+) -> "RunFolder":
     from napari_lungfm.benchmark.runner import run_benchmark
     from napari_lungfm.models.devices import check_device_name
 
     check_device_name(device)
-    with _progress() as listener:
-        return run_benchmark(config, out, base=base, device=device, listener=listener)
+    finished = Finished()
+    try:
+        with progress(finished) as listener:
+            return run_benchmark(
+                config, out, base=base, device=device, listener=listener, workplace=place
+            )
+    except KeyboardInterrupt:
+        complain(f"interrupted; {finished.text}, the same command goes on")
+        raise typer.Exit(1) from None
+
+
+def _print_shipped(as_json: bool) -> int:
+    from napari_lungfm.benchmark.shipped import shipped_summaries
+
+    found = shipped_summaries()
+    if as_json:
+        print_json(found)
+    else:
+        width = max(len(name) for name in found)
+        for name, summary in found.items():
+            print(f"{name:<{width}}  {summary}")
+    return 0
+
+
+def _print_estimate(
+    config: "BenchmarkConfig", out: Path, base: Path, place: "Workplace", as_json: bool
+) -> int:
+    from napari_lungfm.benchmark.estimate import estimate_run
+    from napari_lungfm.cli.estimate_output import estimate_lines, estimate_values
+
+    estimate = estimate_run(config, out, base=base)
+    workers = None if place.elsewhere else place.count(estimate.cases, on_gpus=False)
+    if as_json:
+        print_json(estimate_values(estimate, workers))
+    else:
+        for line in estimate_lines(estimate, workers):
+            print(line)
+    return 0
 
 
 def _write_report(folder: "RunFolder", out: Path | None, overlay_cases: int = 20) -> Path:
@@ -136,49 +236,3 @@ def _close(folder: "RunFolder", html: Path | None, as_json: bool) -> int:
     where = f"report: {html}" if html else f"now: napari-lungfm-bench report {folder.root}"
     note(f"{len(records)} of {planned} units done, {len(failed)} failed; {where}")
     return 1 if failed or len(records) < planned else 0
-
-
-@contextmanager
-def _progress() -> "Iterator[Listener]":
-    """Show a progress bar on a terminal, plain lines elsewhere (a log has no cursor)."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = stderr_console()
-    if not console.is_terminal:
-        yield _plain_listener()
-        return
-    columns = (
-        TextColumn("{task.description}", table_column=None),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def listen(event: "RunEvent") -> None:
-            text = f"{event.text}  ({event.failed} failed)" if event.failed else event.text
-            total = event.total or None  # unknown when a training begins
-            bar.update(task, description=text[:80], completed=event.done, total=total)
-            if event.kind == "training":
-                bar.console.print(event.text, markup=False, highlight=False)
-
-        yield listen
-
-
-def _plain_listener() -> "Listener":
-    def listen(event: "RunEvent") -> None:
-        if event.kind == "training":
-            note(event.text)
-        elif event.kind in ("unit", "skip", "end"):
-            note(f"[{event.done}/{event.total}] {event.text}")
-
-    return listen

@@ -76,8 +76,14 @@ def segment(
     from napari_lungfm.cli.parsing import parse_options, parse_prompts
     from napari_lungfm.inference import annotate
     from napari_lungfm.inference.propagation import require_axial
+    from napari_lungfm.models.foundation.finetuned import note_if_seen
     from napari_lungfm.models.prompts import check_prompts
-    from napari_lungfm.models.registry import check_options, create_model, is_automatic
+    from napari_lungfm.models.registry import (
+        check_options,
+        create_model,
+        is_automatic,
+        trained_model,
+    )
 
     options = parse_options(option or ())
     if is_automatic(model):
@@ -110,6 +116,10 @@ def segment(
     prompts = parse_prompts(box or (), click or (), stop or (), volume.geometry, millimetres=mm)
     check_prompts(prompts, volume.geometry.shape)  # before large weights are read
     promptable = create_model(model, device=device, **options)
+    description = trained_model(model)
+    seen = None if description is None else note_if_seen(description, volume)
+    if seen is not None:
+        note(f"note: {seen}")
     started = time.perf_counter()
     with (
         stderr_console().status("segmenting"),

@@ -18,7 +18,10 @@ from napari_lungfm.datasets.phantoms import (
     TumourSpec,
     generate_phantom,
 )
+from napari_lungfm.datasets.phantoms.measure import longest_diameter
+from napari_lungfm.datasets.phantoms.scanner import Infiltration, Scanner
 from napari_lungfm.datasets.recent_cases import RecentCases
+from napari_lungfm.geometry import LabelMap, Structure, Volume
 
 Positive = Annotated[float, Field(gt=0)]
 #: Coarse phantoms take seconds, and a benchmark, its trainings and its checks all ask for them.
@@ -50,6 +53,10 @@ class PhantomCohort(BaseModel):
         Smallest and largest standard deviation of the noise in HU.
     whole_chest
         Centre the grid on the lungs instead of on the tumour.
+    scanner
+        Another scanner than the CT of the phantoms: grey values, shading, noise, blur.
+    infiltration
+        Tumours that have grown into the lung around them; the growth belongs to the reference.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,6 +80,8 @@ class PhantomCohort(BaseModel):
     )
     noise_hu: tuple[float, float] = (8.0, 20.0)
     whole_chest: bool = False
+    scanner: Scanner | None = None
+    infiltration: Infiltration | None = None
 
     @model_validator(mode="after")
     def _can_be_made(self) -> Self:
@@ -106,7 +115,12 @@ class PhantomCohort(BaseModel):
 
     def _source(self, number: int, part: str) -> "PhantomCaseSource":
         kind = self.kinds[number % len(self.kinds)]
-        return PhantomCaseSource(f"{part}-{number:03d}-{kind}", self._spec(number, part))
+        return PhantomCaseSource(
+            f"{part}-{number:03d}-{kind}",
+            self._spec(number, part),
+            self.scanner,
+            self.infiltration,
+        )
 
     def _spec(self, number: int, part: str) -> PhantomSpec:
         rng = generator("phantom cohort", self.seed, part, number)
@@ -134,16 +148,21 @@ class PhantomCaseSource:
 
     name: str
     spec: PhantomSpec
+    scanner: Scanner | None = None
+    infiltration: Infiltration | None = None
 
     @property
     def diameter_mm(self) -> float:
-        """Diameter (mm) of the sphere of the tumour's volume, as asked for."""
+        """Diameter (mm) of the sphere of the tumour's volume, as asked for, and as grown."""
         diameter = self.spec.tumours[0].diameter_mm
-        return float(diameter) if diameter is not None else float("nan")
+        growth = 0.0 if self.infiltration is None else sum(self.infiltration.reach_mm)
+        return float(diameter) + growth if diameter is not None else float("nan")
 
     def fingerprint(self) -> str:
         """Hash of the specification, which decides every voxel for a given program code."""
-        return hashlib.blake2b(repr(self.spec).encode(), digest_size=16).hexdigest()
+        steps = [step for step in (self.scanner, self.infiltration) if step is not None]
+        text = repr(self.spec) + "".join(map(repr, steps))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def inputs(self) -> tuple[Path, ...]:
         """Return nothing: a phantom is read from no file."""
@@ -168,4 +187,27 @@ class PhantomCaseSource:
             "contrast": self.spec.imaging.contrast,
             "synthetic": True,
         }
-        return Case(self.name, phantom.volume, phantom.labels, attributes)
+        case = Case(self.name, phantom.volume, phantom.labels, attributes)
+        return case if self.scanner is None and self.infiltration is None else self._changed(case)
+
+    def _changed(self, case: Case) -> Case:
+        """Return the case as another scanner sees it, its tumour grown."""
+        volume, labels, seed = case.volume, case.reference, self.spec.seed
+        hu, values = volume.array, np.asarray(labels.array, dtype=np.uint8)
+        if self.infiltration is not None:
+            hu, values = self.infiltration.grow(hu, values, volume.spacing, seed)
+        if self.scanner is not None:
+            hu = self.scanner.image(hu, volume.spacing, seed)
+        image = np.rint(hu).astype(np.int16)
+        tumour = values == int(Structure.TUMOUR)
+        diameter = longest_diameter(tumour.astype(np.float32), 0.5, volume.spacing[1:])
+        measured = {
+            "tumour_diameter_mm": round(diameter, 2),
+            "tumour_mean_hu": round(float(image[tumour].mean()), 1) if tumour.any() else None,
+        }
+        return Case(
+            case.name,
+            Volume(image, volume.geometry, volume.metadata),
+            LabelMap(values, labels.geometry, labels.labels),
+            {**case.attributes, **measured},
+        )

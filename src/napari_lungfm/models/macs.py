@@ -3,16 +3,14 @@
 Counted by PyTorch's ``FlopCounterMode`` while the model runs: convolutions, matrix products and
 attention, two floating-point operations each being one multiply-accumulate. Additions,
 normalisations, activations and resampling are left out, as is usual. On the CPU that counter
-misses fused attention, which is counted here.
+misses fused attention, which is counted here. torch is loaded when something is counted.
 """
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self, TypeVar
-
-import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 ResultT = TypeVar("ResultT")
 
@@ -25,8 +23,10 @@ class MacCounter(AbstractContextManager["MacCounter"]):
     """
 
     def __init__(self) -> None:
+        from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
+
         # torch leaves these calls without types, hence Any.
-        self._counter: Any = FlopCounterMode(display=False, custom_mapping=_FUSED_ON_CPU)
+        self._counter: Any = FlopCounterMode(display=False, custom_mapping=_fused_on_cpu())
 
     def __enter__(self) -> Self:
         self._counter.__enter__()
@@ -49,7 +49,8 @@ class MacCounter(AbstractContextManager["MacCounter"]):
 def count_macs(call: Callable[[], ResultT]) -> tuple[int, ResultT]:
     """Call something; return its multiply-accumulates and its result.
 
-    On tensors of the ``meta`` device nothing is computed and the count is the same.
+    On tensors of the ``meta`` device nothing is computed and the count is the same. Counting
+    slows small networks down by half: what is timed must not be counted at the same time.
     """
     with MacCounter() as counter:
         result = call()
@@ -58,8 +59,14 @@ def count_macs(call: Callable[[], ResultT]) -> tuple[int, ResultT]:
 
 def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
     """Return the operations of attention between tensors of these shapes."""
+    from torch.utils.flop_counter import sdpa_flop_count  # noqa: PLC0415
+
     count: Any = sdpa_flop_count
     return int(count(query, key, value))
 
 
-_FUSED_ON_CPU = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+@lru_cache(maxsize=1)
+def _fused_on_cpu() -> dict[Any, Callable[..., int]]:
+    import torch  # noqa: PLC0415
+
+    return {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}

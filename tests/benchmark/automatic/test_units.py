@@ -160,7 +160,11 @@ def test_and_by_its_image_under_any_name(run, model, tmp_path, folder, trained):
 def test_images_are_read_once_for_that(run, model, tmp_path, monkeypatch, trained):
     from napari_lungfm.benchmark import seen
 
-    trained(tmp_path / "net")
+    trained(tmp_path / "blank")  # it has seen nobody: there is nothing to look for
+    run([{"model": "blank"}], out="blank")
+    assert not (tmp_path / "blank" / "images.json").exists()
+    somebody = SeenPatient(cohort="o", case="z", part="train", image="x")
+    trained(tmp_path / "net", seen=(somebody,))
     run([{"model": "net"}])
     monkeypatch.setattr(seen, "hash_image", None)  # to call it would raise
     run([{"model": "net"}])

@@ -175,7 +175,7 @@ def test_no_preview_no_overlay_and_a_lost_mask_is_told(make_run, make_record):
     overlay = case_overlay(run, "made", "p1", records, budget=10**7)
     assert overlay.slices == ()
     assert "missing or damaged" in overlay.problems[0]
-    assert montage([overlay], looks([("a", "box-one")])) is None
+    assert montage([overlay], looks([("a", "box-one")]), {overlay.case: ("best",)}) is None
 
 
 def test_windows_suit_what_there_is():
@@ -200,7 +200,8 @@ def test_cases_without_lung_are_shown_in_soft_tissue(make_run, make_record):
     )
     assert one.windows == tuple(one.slices[0].images) == ("soft tissue", "narrow")
     assert two.windows == tuple(two.slices[0].images) == ("lung", "mediastinal")
-    shown = montage([one], looks([("a", "box-one")])).axes[0].images[0].get_array()
+    figure = montage([one], looks([("a", "box-one")]), {one.case: ("best",)})
+    shown = figure.axes[0].images[0].get_array()
     assert np.array_equal(shown, apply_window(one.hu, "soft tissue"))
     text = write_report(run).html.read_text(encoding="utf-8")
     assert "p1, slice" in text
@@ -220,9 +221,10 @@ def test_montage_has_a_row_per_case_and_a_column_per_method(make_run, make_recor
     loaded = run.load()
     drawn = overlays(run, loaded, [("made", f"p{i}") for i in range(6)], lambda line: None)
     rows = looks([("a", "box-one"), ("b", "box-one"), ("a", "point-one")])
-    figure = montage(drawn, rows)
+    roles = {f"p{i}": ("median",) for i in (3, 0, 5, 1)}
+    figure = montage(drawn, rows, roles)
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert titles == ["CT", "reference", "a", "b"]
     assert len(figure.axes) == 4 * 4
     assert figure.axes[0].get_aspect() == pytest.approx(1.0 / 0.5)
-    assert montage([], rows) is None
+    assert montage([], rows, {}) is None

@@ -12,6 +12,7 @@ import pytest
 from napari_lungfm._core.exceptions import DataError, OutputError
 from napari_lungfm.benchmark.report import figures, html, summarise, write_report
 from napari_lungfm.benchmark.report.comparisons import families
+from napari_lungfm.benchmark.report.example import example_command
 from napari_lungfm.benchmark.report.folder import MARKER
 from napari_lungfm.benchmark.report.scores import case_scores, unit_scores
 from napari_lungfm.benchmark.report.style import BASELINES
@@ -147,7 +148,7 @@ def test_all_files_are_there_and_read_back_the_same(report, several):
     assert {p.name for p in files.figures} == {
         f"{cohort}--{name}.{kind}"
         for cohort in ("made", "real")
-        for name in ("dice", "volume", "slices", "cost", "overlays")
+        for name in ("dice", "volume", "slices", "cost", "prompts", "overlays")
         for kind in ("svg", "png")
     }
     for file in files.figures:
@@ -433,7 +434,7 @@ def test_overlays_are_limited_by_rule(make_run, make_record):
     run = make_run(records, images=True)
     text = write_report(run, overlay_cases=3).html.read_text(encoding="utf-8")
     assert text.count('class="card case"') == 3
-    assert "3 of 5 cases, chosen by their Dice under a (box-one)" in text
+    assert "3 of 5 cases: those of Figure 1, and others by their Dice under a (box-one)" in text
     text = write_report(run, overlay_cases=0).html.read_text(encoding="utf-8")
     assert 'class="card case"' not in text
 
@@ -460,11 +461,11 @@ def test_example_command_replays_the_unit_with_the_fewest_prompts(make_record, m
         make_record("p2", structures=(few,), mask_file="m", protocol="box-every-slice"),
         make_record("p3", status="failed", mask_file="m"),
     ]
-    assert html.example_command(records) == (
+    assert example_command(records) == (
         "napari-lungfm-bench segment --image p2.nii.gz --model a --box 5,8,9,20,25 "
         "--click 5,10,11,- --no-propagate --out again.nii.gz"
     )
-    assert html.example_command([make_record(structures=())]) is None
+    assert example_command([make_record(structures=())]) is None
 
 
 def test_slice_profile_places_slices_between_the_ends(make_record):

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from napari_lungfm.benchmark.records import Cost, Record, ZhuResult
-from napari_lungfm.benchmark.report import html, summarise, write_report
+from napari_lungfm.benchmark.report import summarise, write_report
+from napari_lungfm.benchmark.report.example import example_command
 from napari_lungfm.benchmark.report.zhu import EXPLANATION, zhu_rows
 from napari_lungfm.benchmark.runner import run_benchmark
 from napari_lungfm.benchmark.store import costs_frame, results_frame, zhu_frame
@@ -230,8 +231,8 @@ def test_corrected_units_are_no_example(make_record, make_result):
     other = make_record(
         "p2", structures=(content,), mask_file="m", protocol="box-one+corrections-2"
     )
-    assert html.example_command([first]) is None
-    assert "--image p2.nii.gz" in html.example_command([first, other])
+    assert example_command([first]) is None
+    assert "--image p2.nii.gz" in example_command([first, other])
 
 
 def test_notes_of_cases_are_shown(make_run, make_record):

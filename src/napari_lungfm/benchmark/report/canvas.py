@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -12,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from napari_lungfm.benchmark.report.style import Look
 
@@ -27,6 +28,8 @@ _RC = {
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    # A place that is given is not measured out.
+    "axes.titley": 1.0,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
@@ -56,6 +59,39 @@ def style() -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class Margins:
+    """Space around and between panels, in inches.
+
+    Matplotlib's own layouts measure every label several times, which takes most of the time of a
+    figure; the labels of ours have known sizes.
+    """
+
+    left: float = 0.62
+    right: float = 0.15
+    top: float = 0.3
+    bottom: float = 0.48
+    between_columns: float = 0.2
+    between_rows: float = 0.42
+
+
+def arrange(figure: Figure, margins: Margins, *, rows: int = 1, columns: int = 1) -> None:
+    """Set the panels of a figure out; ``rows`` and ``columns`` of them share its space."""
+    width, height = figure.get_size_inches()
+    each = (
+        width - margins.left - margins.right - (columns - 1) * margins.between_columns
+    ) / columns
+    tall = (height - margins.top - margins.bottom - (rows - 1) * margins.between_rows) / rows
+    figure.subplots_adjust(
+        left=margins.left / width,
+        right=1 - margins.right / width,
+        top=1 - margins.top / height,
+        bottom=margins.bottom / height,
+        wspace=margins.between_columns / each,
+        hspace=margins.between_rows / tall,
+    )
+
+
 def panels(
     names: Sequence[str], labels: tuple[str, str], *, width: float, height: float, most: int
 ) -> tuple[Figure, list[Axes]]:
@@ -66,8 +102,10 @@ def panels(
     """
     columns = min(most, max(1, len(names)))
     rows = math.ceil(len(names) / columns) or 1
-    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    figure = Figure(figsize=(width, height * rows + 0.1))
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    # Inner ticks need room only where a panel below is missing.
+    arrange(figure, Margins(), rows=rows, columns=columns)
     axes = list(grid.flat)
     for unused in axes[len(names) :]:
         unused.remove()
@@ -87,22 +125,25 @@ def plain_log(axis: Axes) -> None:
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_minor_locator(NullLocator())
 
 
 def legend(figure: Figure, entries: Sequence[tuple[str, Look]], *, columns: int = 4) -> None:
     """Put one legend for all panels under the figure, which grows by its height."""
     rows = math.ceil(len(entries) / columns)
-    figure.set_figheight(figure.get_figheight() + 0.1 + 0.19 * rows)
+    old, more = figure.get_figheight(), 0.1 + 0.19 * rows
+    figure.set_figheight(old + more)
+    for axis in figure.axes:  # the panels keep their sizes
+        box = axis.get_position()
+        moved = ((box.y0 * old + more) / (old + more), box.height * old / (old + more))
+        axis.set_position((box.x0, moved[0], box.width, moved[1]))
     handles = [
         Line2D([], [], color=look.colour, marker=look.marker, linestyle="", markersize=5)
         for _, look in entries
     ]
     # Matplotlib drops labels that begin with an underscore.
     labels = [f" {name}" if name.startswith("_") else name for name, _ in entries]
-    made = figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, handletextpad=0.2
-    )
+    made = figure.legend(handles, labels, loc="lower center", ncols=columns, handletextpad=0.2)
     for text in made.get_texts():
         text.set_parse_math(False)
 
@@ -118,7 +159,13 @@ def to_png(figure: Figure) -> bytes:
     """Return the figure as PNG, 150 dpi, on white."""
     stream = streams.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(stream, format="png", facecolor="white", metadata={"Software": None})
+    figure.savefig(
+        stream,
+        format="png",
+        facecolor="white",
+        metadata={"Software": None},
+        pil_kwargs={"compress_level": 3},
+    )
     return stream.getvalue()
 
 

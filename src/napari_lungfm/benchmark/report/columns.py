@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 #: Sign that a typographer sets for undefined or unknown values.
@@ -129,16 +130,15 @@ def mark_frame(summary: pd.DataFrame) -> pd.DataFrame:
 
     Methods compete with those of the same cohort, prompt protocol and structure.
     """
-    table = pd.DataFrame("", index=summary.index, columns=[c.key for c in COLUMNS], dtype=object)
-    for _, group in summary.groupby(["cohort", "protocol", "structure"], sort=False):
-        for column in COLUMNS:
-            found = marks(
-                group[column.key].astype(float).tolist(),
-                group[f"{column.key}_n"].astype(int).tolist(),
-                column,
-            )
-            table.loc[group.index, column.key] = found
-    return table
+    keys = [column.key for column in COLUMNS]
+    table = np.full((len(summary), len(keys)), "", dtype=object)
+    values = summary[keys].to_numpy(dtype=float)
+    counts = summary[[f"{key}_n" for key in keys]].to_numpy(dtype=int)
+    groups = summary.groupby(["cohort", "protocol", "structure"], sort=False).indices
+    for rows in groups.values():
+        for i, column in enumerate(COLUMNS):
+            table[rows, i] = marks(values[rows, i].tolist(), counts[rows, i].tolist(), column)
+    return pd.DataFrame(table, index=summary.index, columns=keys)
 
 
 def number(value: float, digits: int, *, minus: str = "−") -> str:

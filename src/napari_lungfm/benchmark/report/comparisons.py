@@ -1,6 +1,7 @@
 """Which differences between methods the cases can show."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -94,6 +95,43 @@ def pairs_frame(found: list[Family]) -> pd.DataFrame:
     if not found:
         return pd.DataFrame(columns=["cohort", "protocol", "method_a", "method_b"])
     return pd.concat([family.pairs for family in found], ignore_index=True)
+
+
+def ranks_frame(found: list[Family]) -> pd.DataFrame:
+    """Return the rankings of all families as one table, with Kendall's tau of each."""
+    if not found:
+        return pd.DataFrame(columns=["cohort", "protocol", "method", "mean", "rank"])
+    parts = []
+    for family in found:
+        table = family.ranks.table.reset_index(names="method")
+        table.insert(0, "protocol", family.protocol)
+        table.insert(0, "cohort", family.cohort)
+        names = ("tau_mean", "tau_low", "tau_high", "n_cases")
+        parts.append(table.assign(**{name: getattr(family.ranks, name) for name in names}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def matrix(family: Family) -> list[dict[str, Any]]:
+    """Return the significance matrix: a row per method, a cell per method it is compared with.
+
+    Each row has ``method`` and ``cells``: ``None`` on the diagonal, else ``difference`` (median
+    of row minus column), ``p`` (Holm), ``better`` (+1 where the row is significantly better, -1
+    where it is worse, 0 elsewhere).
+    """
+    methods = list(dict.fromkeys([*family.pairs["method_a"], *family.pairs["method_b"]]))
+    cells: dict[tuple[str, str], dict[str, Any]] = {}
+    for pair in family.pairs.to_dict("records"):
+        a, b, d, p = (pair[k] for k in ("method_a", "method_b", "median_difference", "p_holm"))
+        sign = 0
+        if p <= LEVEL:
+            # The effect size counts where the median is 0, and never disagrees in sign of ranks.
+            sign = 1 if pair["effect_size"] > 0 else -1
+        cells[a, b] = {"difference": d, "p": p, "better": sign}
+        cells[b, a] = {"difference": -d, "p": p, "better": -sign}
+    return [
+        {"method": row, "cells": [cells.get((row, column)) for column in methods]}
+        for row in methods
+    ]
 
 
 def _small(p: float) -> str:

@@ -11,10 +11,10 @@ from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm.benchmark.records import Record
 from napari_lungfm.benchmark.report.canvas import legend, panels
 from napari_lungfm.benchmark.report.figures import Rows, is_row, method_entries, rows_of
+from napari_lungfm.benchmark.report.intervals import mean_intervals
 from napari_lungfm.benchmark.report.scores import TUMOUR
 from napari_lungfm.evaluation.corrections import DICE_TARGETS, effort
 from napari_lungfm.evaluation.prompt_protocols import parse_protocol
-from napari_lungfm.evaluation.statistics import bootstrap_mean
 
 _ROW = ["cohort", "protocol", "method"]
 _CASE = [*_ROW, "case"]
@@ -95,15 +95,15 @@ def curves(cases: pd.DataFrame) -> pd.DataFrame:
         ``cohort``, ``protocol``, ``method``, ``interaction`` (1 = the first prompts), ``dice``,
         ``dice_low``, ``dice_high``, ``n`` (cases).
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for names, group in cases.groupby(_ROW, sort=False):
-        row = dict(zip(_ROW, names, strict=True))
-        for name in (c for c in group.columns if c.startswith("dice_")):
-            estimate = bootstrap_mean(group[name].to_numpy(dtype=float))
-            if estimate.n:
-                found = (int(name[5:]), estimate.mean, estimate.low, estimate.high, estimate.n)
-                keys = ("interaction", "dice", "dice_low", "dice_high", "n")
-                rows.append(row | dict(zip(keys, found, strict=True)))
+        looks = [c for c in group.columns if c.startswith("dice_")]
+        found = mean_intervals(group[looks].to_numpy(dtype=float))
+        for name, one in zip(looks, found.itertuples(index=False), strict=True):
+            if one.n:
+                limits = {"dice": one.mean, "dice_low": one.low, "dice_high": one.high, "n": one.n}
+                row = dict(zip(_ROW, names, strict=True))
+                rows.append({**row, "interaction": int(name[5:]), **limits})
     return pd.DataFrame(rows, columns=[*_ROW, "interaction", "dice", "dice_low", "dice_high", "n"])
 
 
@@ -151,7 +151,7 @@ def curve_figure(curve: pd.DataFrame, rows: Rows) -> Figure:
             look = rows[row]
             axis.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0)
             axis.plot(x, mean, color=look.colour, marker=look.marker, markersize=3.5, linewidth=1.3)
-        axis.set_ylim(-0.03, 1.03)
-        axis.set_xticks(range(1, int(curve["interaction"].max()) + 1))
+    axes[0].set_ylim(-0.03, 1.03)  # all panels share their axes
+    axes[0].set_xticks(range(1, int(curve["interaction"].max()) + 1))
     legend(figure, list(method_entries(rows, curve).items()))
     return figure

@@ -59,7 +59,7 @@ def make_header(
 ) -> Header:
     """Put the header together from the records, the plan and the configuration."""
     config = _parse(config_text)
-    specs = _cohort_specs(config)
+    specs = cohort_specs(config_text)
     cases = {(r.key.cohort, r.key.case) for r in records}
     planned = {(key.cohort, key.case) for key in plan} | cases
     names = dict.fromkeys([*(key.cohort for key in plan), *(r.key.cohort for r in records)])
@@ -93,8 +93,9 @@ def _parse(text: str) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _cohort_specs(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    cohorts = config.get("cohorts")
+def cohort_specs(config_text: str) -> dict[str, dict[str, Any]]:
+    """Return what a configuration says of each cohort, by name; empty where it is not one."""
+    cohorts = _parse(config_text).get("cohorts")
     if not isinstance(cohorts, list):
         return {}
     return {str(c.get("name", "")): c for c in cohorts if isinstance(c, dict)}

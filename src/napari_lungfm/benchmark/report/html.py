@@ -1,7 +1,6 @@
 """The page: one file that needs nothing else."""
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,19 +9,23 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm.benchmark.records import Record
-from napari_lungfm.benchmark.report import corrections, zhu
+from napari_lungfm.benchmark.report import corrections, paper_text, zhu
 from napari_lungfm.benchmark.report.canvas import inline_svg
-from napari_lungfm.benchmark.report.columns import COLUMNS, DASH, number, p_value
-from napari_lungfm.benchmark.report.comparisons import LEVEL, Family
-from napari_lungfm.benchmark.report.header import CohortNote, Header
+from napari_lungfm.benchmark.report.columns import COLUMNS, DASH, mark_frame, number, p_value
+from napari_lungfm.benchmark.report.comparisons import LEVEL, Family, matrix
+from napari_lungfm.benchmark.report.content import Content
+from napari_lungfm.benchmark.report.fractions import Curve
+from napari_lungfm.benchmark.report.header import CohortNote
 from napari_lungfm.benchmark.report.overlays import WINDOWS, CaseOverlay
-from napari_lungfm.benchmark.report.remarks import remarks
+from napari_lungfm.benchmark.report.paper import Table
+from napari_lungfm.benchmark.report.remarks import failure_kinds, remarks
 from napari_lungfm.benchmark.report.scores import in_order
-from napari_lungfm.benchmark.report.style import BASELINES, REFERENCE_COLOUR, Look
+from napari_lungfm.benchmark.report.setup import cohort_lines, model_lines
+from napari_lungfm.benchmark.report.style import REFERENCE_COLOUR, Look
+from napari_lungfm.benchmark.report.subgroups import subgroup_tables
 from napari_lungfm.benchmark.report.tables import main_rows, paper_rows
-from napari_lungfm.evaluation.prompt_protocols import parse_protocol
+from napari_lungfm.evaluation.prompt_protocols import NO_PROMPTS
 
 Rows = Mapping[tuple[str, str], Look]
 #: Pairs shown per family; all of them are in comparisons.csv.
@@ -31,7 +34,7 @@ MOST_PAIRS = 120
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure on the page: prefix of its ids, SVG, cohort, title, caption and kind."""
+    """A figure on the page: prefix of its ids, SVG or image, cohort, title, caption and kind."""
 
     name: str
     svg: str
@@ -45,20 +48,11 @@ class Plot:
 class Page:
     """Everything that the page shows."""
 
-    header: Header
-    summary: pd.DataFrame
-    units: pd.DataFrame
-    structure: str
-    costs: pd.DataFrame
+    content: Content
     families: Sequence[Family]
     plots: Sequence[Plot]
     overlays: Sequence[CaseOverlay]
     overlay_rule: str
-    records: Sequence[Record]
-    looks: Rows
-    config_text: str
-    effort: pd.DataFrame
-    zhu: pd.DataFrame
 
 
 def render(page: Page) -> str:
@@ -73,20 +67,30 @@ def render(page: Page) -> str:
     environment.filters["num"] = _number_or_dash
     environment.filters["pval"] = p_value
     template = environment.get_template("report.html.j2")
+    content = page.content
+    marked = mark_frame(content.summary)
     return template.render(
-        header=page.header,
+        header=content.header,
         columns=COLUMNS,
         level=LEVEL,
-        structure=page.structure,
-        cohorts=[_cohort(page, note) for note in page.header.cohorts],
-        units=_unit_rows(page.units, page.structure),
-        failures=[record for record in page.records if record.status == "failed"],
+        structure=content.structure,
+        cohorts=[_cohort(page, note, marked) for note in content.header.cohorts],
+        models=model_lines(content.records),
+        cohort_lines=cohort_lines(
+            content.header.cohorts, content.units, content.records, content.config_text
+        ),
+        paper_heads=paper_text.HEADS,
+        paper_notes=paper_text.NOTES,
+        paper_title=paper_text.title,
+        units=_unit_rows(content.units, content.structure),
+        failures=[record for record in content.records if record.status == "failed"],
+        failure_kinds=failure_kinds(content.records),
         overlay_rule=page.overlay_rule,
-        rows=_row_list(page.looks),
+        rows=_row_list(content.looks),
         reference_colour=REFERENCE_COLOUR,
-        config_text=page.config_text,
-        command=example_command(page.records),
-        seeds=sorted({record.key.seed for record in page.records}),
+        config_text=content.config_text,
+        command=content.command,
+        seeds=sorted({record.key.seed for record in content.records}),
         dash=DASH,
         most_pairs=MOST_PAIRS,
         zhu_explanation=zhu.EXPLANATION,
@@ -99,30 +103,59 @@ def _number_or_dash(value: Any, digits: int) -> str:
     return DASH if value is None or pd.isna(value) else number(float(value), digits)
 
 
-def _cohort(page: Page, note: CohortNote) -> dict[str, Any]:
-    name = note.name
+def _cohort(page: Page, note: CohortNote, marked: pd.DataFrame) -> dict[str, Any]:
+    name, content = note.name, page.content
     overlays = [overlay for overlay in page.overlays if overlay.cohort == name]
     plots = [
-        {"plot": plot, "kind": plot.kind, "svg": Markup(inline_svg(plot.svg, plot.name))}
+        {"plot": plot, "kind": plot.kind, "svg": Markup(_inline(plot))}
         for plot in page.plots
         if plot.cohort == name
     ]
     windows = dict.fromkeys(w for overlay in overlays for w in overlay.windows if overlay.slices)
+    apart = ("corrections", "overlays", "fractions")
+    main = main_rows(content.summary, name, marked)
     return {
         "note": note,
-        "main": main_rows(page.summary, name),
-        "joint": paper_rows(page.summary, name),
+        "main": main,
+        "unbased": _without_baseline(main),
+        "joint": paper_rows(content.summary, name, marked),
+        "paper": [_paper(t) for t in content.paper if t.cohort == name and t.name == "Table II"],
+        "fractions": [_curve(curve) for curve in content.fractions if curve.cohort == name],
+        "subgroups": subgroup_tables(content.subgroups, content.divisions, name),
         "families": [_family(f) for f in page.families if f.cohort == name],
-        "plots": [plot for plot in plots if plot["kind"] != "corrections"],
+        "plots": [plot for plot in plots if plot["kind"] not in apart],
         "corrections": [plot for plot in plots if plot["kind"] == "corrections"],
-        "effort": corrections.effort_rows(page.effort, name),
-        "overlays": [_overlay(overlay, page) for overlay in overlays],
+        "overlays": [plot for plot in plots if plot["kind"] == "overlays"],
+        "fraction_plots": [plot for plot in plots if plot["kind"] == "fractions"],
+        "effort": corrections.effort_rows(content.effort, name),
+        "cases": [_overlay(overlay, content) for overlay in overlays],
         "windows": [(window, *WINDOWS[window]) for window in windows],
-        "costs": _costs(page.costs, name, page.looks),
-        "zhu": zhu.zhu_rows(page.zhu, page.costs, name),
-        "case_notes": _case_notes(page.records, name),
-        "remarks": remarks(page.records, name),
+        "costs": _costs(content.costs, name, content.looks),
+        "zhu": zhu.zhu_rows(content.zhu, content.costs, name),
+        "case_notes": _case_notes(content.records, name),
+        "remarks": remarks(content.records, name),
     }
+
+
+def _inline(plot: Plot) -> str:
+    return plot.svg if plot.svg.startswith("<img") else inline_svg(plot.svg, plot.name)
+
+
+def _without_baseline(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Protocols of prompts under which no prompt-only baseline was run."""
+    protocols: dict[str, bool] = {}
+    for row in rows:
+        name = row["protocol"]
+        protocols[name] = protocols.get(name, False) or row["baseline"]
+    return [name for name, there in protocols.items() if not there and name != NO_PROMPTS]
+
+
+def _paper(table: Table) -> dict[str, Any]:
+    return {"table": table, "rows": [paper_text.html_row(row) for row in table.rows]}
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    return {**_paper(curve.table), "curve": curve, "points": curve.points.to_dict("records")}
 
 
 def _case_notes(records: Sequence[Record], cohort: str) -> list[tuple[str, tuple[str, ...]]]:
@@ -140,11 +173,12 @@ def _family(family: Family) -> dict[str, Any]:
         "pairs": pairs.to_dict("records"),
         "n_pairs": len(family.pairs),
         "ranks": ranks.to_dict("records"),
+        "matrix": matrix(family),
         "stability": family.ranks,
     }
 
 
-def _overlay(overlay: CaseOverlay, page: Page) -> dict[str, Any]:
+def _overlay(overlay: CaseOverlay, page: Content) -> dict[str, Any]:
     units = page.units[
         (page.units["cohort"] == overlay.cohort)
         & (page.units["case"] == overlay.case)
@@ -220,55 +254,8 @@ def _costs(costs: pd.DataFrame, cohort: str, looks: Rows) -> list[dict[str, Any]
                 "memory": memory.max(),
                 "parameters": group["parameters"].astype(float).max(),
                 "prompts": fine["n_prompts"].astype(float).mean(),
+                "macs": fine["macs"].astype(float).mean(),
+                "macs_n": int(fine["macs"].notna().sum()),
             }
         )
     return rows
-
-
-def example_command(records: Sequence[Record]) -> str | None:
-    """Return the command that segments one recorded unit again from its prompts.
-
-    The unit is the one with the fewest prompts, of a model that sees the image if there is one;
-    ``None`` if none can be written as a command. `segment` gives all prompts at once, so that a
-    unit whose user looked and corrected is none that it repeats.
-    """
-    best: tuple[tuple[bool, int], str] | None = None
-    for record in records:
-        for result in record.structures:
-            corrected = len(result.interactions) > 1
-            if record.status == "ok" and result.prompts and record.mask_file and not corrected:
-                words = _prompt_words(result.prompts)
-                rank = (record.key.model in BASELINES, len(words or ()))
-                if words is not None and (best is None or rank < best[0]):
-                    best = (rank, _command(record, words))
-    return best[1] if best else None
-
-
-def _prompt_words(prompts: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    words: list[str] = []
-    for prompt in prompts:
-        match prompt.get("kind"):
-            case "box":
-                words += ["--box", ",".join(map(str, (prompt["z"], *prompt["box"])))]
-            case "click":
-                sign = "+" if prompt.get("positive", True) else "-"
-                words += ["--click", ",".join(map(str, (prompt["z"], *prompt["point"], sign)))]
-            case "stop":
-                words += ["--stop", str(prompt["z"])]
-            case _:
-                return None
-    return words
-
-
-def _command(record: Record, words: list[str]) -> str:
-    key = record.key
-    command = ["napari-lungfm-bench", "segment", "--image", f"{key.case}.nii.gz"]
-    command += ["--model", key.model, *words]
-    for name, value in record.options.items():
-        command += ["--option", f"{name}={value}"]
-    try:
-        fills = parse_protocol(key.protocol).fill
-    except UsageError:
-        fills = True
-    command += [] if fills else ["--no-propagate"]
-    return shlex.join([*command, "--out", "again.nii.gz"])

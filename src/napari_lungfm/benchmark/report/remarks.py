@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import pandas as pd
+
 from napari_lungfm.benchmark.records import Record
 
 #: Said of methods that were trained with a preset for demonstrations.
@@ -31,3 +33,26 @@ def remarks(records: Sequence[Record], cohort: str) -> list[str]:
     for (row, text), count in notes.items():
         said.append(f"{row[0]} under {row[1]}, {count} of {units[row]} units: {text}.")
     return said
+
+
+def failures_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Return the failed units with what they said: one row each."""
+    names = ["cohort", "case", "method", "protocol", "seed"]
+    rows = [
+        (*(getattr(record.key, name) for name in names), record.tries, record.error or "")
+        for record in records
+        if record.status == "failed"
+    ]
+    return pd.DataFrame(rows, columns=[*names, "tries", "error"])
+
+
+def failure_kinds(records: Sequence[Record]) -> list[tuple[str, int, str]]:
+    """Return each error with the number of units that failed with it and their methods."""
+    counts: Counter[str] = Counter()
+    methods: dict[str, dict[str, None]] = {}
+    for record in records:
+        if record.status == "failed":
+            text = record.error or "no message"
+            counts[text] += 1
+            methods.setdefault(text, {})[record.key.method] = None
+    return [(text, count, ", ".join(methods[text])) for text, count in counts.most_common()]

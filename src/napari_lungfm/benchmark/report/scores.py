@@ -1,6 +1,6 @@
 """From records to tables of scores: per unit, and per case with the seeds averaged."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -38,6 +38,24 @@ SCORES = [
 
 
 def unit_scores(records: Sequence[Record]) -> pd.DataFrame:
+    """Return `scores_of` of records."""
+    return scores_of(results_frame(records), unscored(records))
+
+
+def unscored(records: Iterable[Record]) -> list[Record]:
+    """Return the failed units that have no scores, because their case could not be read."""
+    # A unit without scores that did not fail had nothing to score (an automatic method that finds
+    # none of the structures that the case has).
+    return [
+        record
+        for record in records
+        if not record.structures
+        and record.status == "failed"
+        and not is_zhu_validation(record.key.protocol)
+    ]
+
+
+def scores_of(results: pd.DataFrame, lost: Sequence[Record]) -> pd.DataFrame:
     """Return one row per unit and structure, "lungs" and "avg" included.
 
     - ``lungs`` is the mean of the left and right lung where the case has both, ``avg`` =
@@ -45,17 +63,19 @@ def unit_scores(records: Sequence[Record]) -> pd.DataFrame:
       scores that are ratios or distances, and undefined where any part is.
     - ``volume_error_ml`` is the absolute volume difference, ``slices_beyond`` the sum of both
       ends.
-    - A failed unit without scores (its case could not be read) has a row with undefined scores,
-      so that it is counted.
+    - A failed unit without scores has a row with undefined scores, so that it is counted.
     - Units under ``zhu-validation`` have no scores of this kind and no rows.
+
+    Parameters
+    ----------
+    results
+        `store.results_frame`.
+    lost
+        `unscored` of the same records.
     """
-    frame = results_frame(records)
+    frame = results
     if frame.empty:
         frame = pd.DataFrame(columns=[*UNIT, *METHOD, "status", "error", "structure"])
-    # A unit without scores that did not fail had nothing to score (an automatic method that finds
-    # none of the structures that the case has).
-    own = [r for r in records if not is_zhu_validation(r.key.protocol)]
-    lost = [r for r in own if not r.structures and r.status == "failed"]
     if lost:
         rows = [_row_without_scores(record) for record in lost]
         frame = pd.concat([frame, pd.DataFrame(rows)], ignore_index=True)

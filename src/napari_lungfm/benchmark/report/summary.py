@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from napari_lungfm._core.exceptions import DataError
 from napari_lungfm.benchmark.records import Record
+from napari_lungfm.benchmark.report.intervals import mean_intervals
 from napari_lungfm.benchmark.report.scores import (
     METHOD,
     ROW,
@@ -18,7 +20,6 @@ from napari_lungfm.benchmark.report.scores import (
     unit_scores,
 )
 from napari_lungfm.benchmark.store import costs_frame
-from napari_lungfm.evaluation.statistics import bootstrap_mean
 
 #: The prompt-only baseline that skill is counted from (the inscribed ellipse or its ellipsoid).
 SKILL_BASELINE = "prompt-ellipse"
@@ -61,18 +62,27 @@ def summarise(records: Sequence[Record]) -> pd.DataFrame:
     if not records:
         msg = "there is no finished unit to summarise; start or go on with: run"
         raise DataError(msg)
-    cases = in_order(case_scores(unit_scores(records)))
-    main = main_structure(cases)
-    rows = [
-        _summary_row(dict(zip(ROW, names, strict=True)), group, main)
-        for names, group in cases.groupby(ROW, sort=False)
-    ]
-    if not rows:  # nothing but units of another kind
+    return summarise_cases(case_scores(unit_scores(records)), costs_frame(records))
+
+
+def summarise_cases(cases: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """Return the same from what was read from the records already.
+
+    Parameters
+    ----------
+    cases
+        `scores.case_scores`.
+    costs
+        `store.costs_frame`.
+    """
+    cases = in_order(cases)
+    if cases.empty:  # nothing but units of another kind
         return _nothing()
-    summary = pd.DataFrame(rows)
-    summary = summary.merge(_skills(cases), on=ROW, how="left")
+    grouped = cases.groupby(ROW, sort=False)
+    summary = _counts(cases).join(_means(list(grouped), main_structure(cases)))
+    summary = summary.merge(skills(cases, ROW), on=ROW, how="left")
     summary["skill_n"] = summary["skill_n"].fillna(0).astype(int)
-    return summary.merge(_seconds(records), on=["cohort", "protocol", "method"], how="left")
+    return summary.merge(_seconds(costs), on=["cohort", "protocol", "method"], how="left")
 
 
 def _nothing() -> pd.DataFrame:
@@ -81,40 +91,77 @@ def _nothing() -> pd.DataFrame:
     return pd.DataFrame(columns=[*ROW, *METHOD, *counts, *scores, "skill", "skill_n", "seconds"])
 
 
-def _summary_row(row: dict[str, Any], group: pd.DataFrame, main: str) -> dict[str, Any]:
-    defined = group["dice"].notna()
-    row |= {name: group[name].iloc[0] for name in METHOD}
-    row["n"] = int(defined.sum())
-    row["n_cases"] = len(group)
-    row["n_units"] = int(group["n_units"].sum())
-    row["n_failed"] = int((group["n_failed"] > 0).sum())
-    row["n_failed_units"] = int(group["n_failed"].sum())
-    row["n_undefined"] = int((~defined & (group["n_scored"] > 0)).sum())
-    intervals = _WITH_INTERVAL if row["structure"] == main else _SHOWN_FOR_ALL
+def _counts(cases: pd.DataFrame) -> pd.DataFrame:
+    defined = cases["dice"].notna()
+    flags = cases.assign(
+        n=defined.astype(int),
+        n_cases=1,
+        n_failed_units=cases["n_failed"],
+        n_failed=(cases["n_failed"] > 0).astype(int),
+        n_undefined=(~defined & (cases["n_scored"] > 0)).astype(int),
+    )
+    grouped = flags.groupby(ROW, sort=False)
+    # Not "first", which would take a label from another case where one is missing.
+    names = cases.drop_duplicates(ROW)[[*ROW, *METHOD]].reset_index(drop=True)
+    counts = ["n", "n_cases", "n_units", "n_failed", "n_failed_units", "n_undefined"]
+    return names.join(grouped[counts].sum().reset_index(drop=True).astype(int))
+
+
+def _means(groups: list[tuple[Any, pd.DataFrame]], main: str) -> pd.DataFrame:
+    """Means of every score of every row, and intervals of those that have them."""
+    table = _Padded([group for _, group in groups])
+    columns: dict[str, Any] = {}
+    shown = np.array([names[ROW.index("structure")] == main for names, _ in groups])
     for name in SCORES:
-        values = group[name].to_numpy(dtype=float)
-        if name in intervals:
-            estimate = bootstrap_mean(values)
-            row[name], row[f"{name}_n"] = estimate.mean, estimate.n
-            row[f"{name}_low"], row[f"{name}_high"] = estimate.low, estimate.high
-        else:
-            values = values[np.isfinite(values)]
-            row[name] = float(values.mean()) if len(values) else np.nan
-            row[f"{name}_n"] = len(values)
-    return row
+        values = table.of(name)
+        counts = (~np.isnan(values)).sum(axis=0)
+        sums = np.nansum(values, axis=0)
+        columns[name] = np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+        columns[f"{name}_n"] = counts.astype(int)
+        if name in _WITH_INTERVAL:
+            wanted = np.flatnonzero(shown | (name in _SHOWN_FOR_ALL))
+            found = mean_intervals(values[:, wanted])
+            for end in ("low", "high"):
+                limits = np.full(len(groups), np.nan)
+                limits[wanted] = found[end]
+                columns[f"{name}_{end}"] = limits
+    return pd.DataFrame(columns)
 
 
-def _skills(cases: pd.DataFrame) -> pd.DataFrame:
-    """Skill of every row over the cases that both it and the baseline were scored on."""
+class _Padded:
+    """Scores of groups of cases side by side ``(cases, groups)``, shorter ones padded with NaN."""
+
+    def __init__(self, groups: Sequence[pd.DataFrame]) -> None:
+        self._groups = groups
+        self._shape = (max(len(group) for group in groups), len(groups))
+
+    def of(self, name: str) -> npt.NDArray[np.float64]:
+        values = np.full(self._shape, np.nan)
+        for column, group in enumerate(self._groups):
+            values[: len(group), column] = group[name].to_numpy(dtype=float)
+        return values
+
+
+def skills(cases: pd.DataFrame, row: list[str]) -> pd.DataFrame:
+    """Return the skill of every row over the cases that it and the baseline were scored on.
+
+    Parameters
+    ----------
+    cases
+        `scores.case_scores`.
+    row
+        Columns that tell rows apart; ``cohort``, ``protocol``, ``method`` and ``structure`` are
+        among them.
+    """
     same = ["cohort", "protocol", "structure", "case"]
-    base = _baseline(cases)[[*same, "dice"]]
-    paired = cases[[*ROW, "case", "dice"]].merge(base, on=same, suffixes=("", "_base")).dropna()
-    means = paired.groupby(ROW, sort=False, as_index=False).agg(
+    base = _baseline(cases)[[*same, "dice"]].drop_duplicates(same)
+    paired = cases[[*row, "case", "dice"]].merge(base, on=same, suffixes=("", "_base")).dropna()
+    means = paired.groupby(row, sort=False, as_index=False).agg(
         dice=("dice", "mean"), base=("dice_base", "mean"), skill_n=("dice", "size")
     )
     means = means[means["base"] < 1]
     means["skill"] = (means["dice"] - means["base"]) / (1 - means["base"])
-    return means[[*ROW, "skill", "skill_n"]]
+    return means[[*row, "skill", "skill_n"]]
 
 
 def _baseline(cases: pd.DataFrame) -> pd.DataFrame:
@@ -126,9 +173,8 @@ def _baseline(cases: pd.DataFrame) -> pd.DataFrame:
     return base.merge(chosen, on=[*group, "method"])
 
 
-def _seconds(records: Sequence[Record]) -> pd.DataFrame:
-    costs = costs_frame(records)
+def _seconds(costs: pd.DataFrame) -> pd.DataFrame:
     # A unit that failed early would make its method look fast.
-    costs["seconds"] = costs["alone_seconds"].where(costs["status"] == "ok").astype(float)
+    fine = costs.assign(seconds=costs["alone_seconds"].where(costs["status"] == "ok").astype(float))
     keys = ["cohort", "protocol", "method"]
-    return pd.DataFrame(costs.groupby(keys, sort=False, as_index=False)["seconds"].mean())
+    return pd.DataFrame(fine.groupby(keys, sort=False, as_index=False)["seconds"].mean())

@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
 
 import pandas as pd
 
@@ -18,8 +18,10 @@ from napari_lungfm.benchmark.report.columns import (
     number,
 )
 from napari_lungfm.benchmark.report.scores import AVERAGE, LUNGS, TUMOUR, main_structure
+from napari_lungfm.benchmark.report.style import BASELINES
 
 Row = dict[str, Any]
+Groups = dict[tuple[str, str], list[int]]
 _PAPER_STRUCTURES = (LUNGS, TUMOUR, AVERAGE)
 _PAPER_SCORES = ("iou", "dice")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
@@ -66,62 +68,82 @@ def escape_tex(text: str) -> str:
     return "".join(_TEX.get(char, char) for char in _CONTROL.sub(" ", text))
 
 
-def paper_rows(summary: pd.DataFrame, cohort: str) -> list[Row]:
+def paper_rows(summary: pd.DataFrame, cohort: str, marked: pd.DataFrame | None = None) -> list[Row]:
     """Return IoU and Dice of lungs, tumour and average, one entry per method and protocol.
 
-    Empty without lungs. Each entry: ``method``, ``protocol`` and a list of ``cells`` with
-    ``text`` and ``mark``.
+    Empty without lungs. Each entry: ``method``, ``protocol``, ``skill`` (of the tumour), ``n``
+    (cases with a Dice of the tumour) and a list of ``cells`` with ``text``, ``interval``,
+    ``value``, ``mark`` and ``n`` where that differs. ``marked`` is `columns.mark_frame` of the
+    summary, if it is there already.
     """
     part = summary[summary["cohort"] == cohort]
     if LUNGS not in set(part["structure"]):
         return []
-    marked = mark_frame(part)
+    marked = mark_frame(part) if marked is None else marked.loc[part.index]
+    places = dict(zip(part.index, range(len(part)), strict=True))
+    values, marks_of = part.to_dict("records"), marked.to_dict("records")
     rows = []
-    for (protocol, method), group in part.groupby(["protocol", "method"], sort=False):
-        index = {str(part.loc[i, "structure"]): i for i in group.index}
+    groups = part.groupby(["protocol", "method"], sort=False).groups
+    for (protocol, method), group in cast("Groups", groups).items():
+        own = {str(values[places[i]]["structure"]): places[i] for i in group}
+        tumour = values[own[TUMOUR]] if TUMOUR in own else {}
+        n = int(tumour.get("dice_n", 0))
         cells = [
-            _paper_cell(part, marked, index.get(structure), key)
+            _paper_cell(values, marks_of, own.get(structure), key, n)
             for key in _PAPER_SCORES
             for structure in _PAPER_STRUCTURES
         ]
-        rows.append({"method": method, "protocol": protocol, "cells": cells})
+        skill = float(tumour.get("skill", math.nan))
+        row = {"method": method, "protocol": protocol, "cells": cells, "skill": skill, "n": n}
+        rows.append(row)
     return rows
 
 
-def _paper_cell(part: pd.DataFrame, marked: pd.DataFrame, i: Any, key: str) -> Row:
+def _paper_cell(
+    values: list[dict[Any, Any]], marked: list[dict[Any, Any]], i: int | None, key: str, n: int
+) -> Row:
     if i is None:
-        return {"text": DASH, "mark": "", "value": math.nan}
-    value = float(part.loc[i, key])
+        return {"text": DASH, "mark": "", "value": math.nan, "interval": "", "n": None}
+    value, digits = float(values[i][key]), BY_KEY[key].digits
+    own = int(values[i][f"{key}_n"])
     return {
-        "text": number(value, BY_KEY[key].digits),
-        "mark": marked.loc[i, key],
+        "text": number(value, digits),
+        "mark": marked[i][key],
         "value": value,
+        "interval": interval(
+            float(values[i][f"{key}_low"]), float(values[i][f"{key}_high"]), digits
+        ),
+        "n": own if own != n and math.isfinite(value) else None,
     }
 
 
-def main_rows(summary: pd.DataFrame, cohort: str) -> list[Row]:
+def main_rows(summary: pd.DataFrame, cohort: str, marked: pd.DataFrame | None = None) -> list[Row]:
     """Return the main table of a cohort: one entry per method and protocol.
 
-    Each entry has ``method``, ``protocol``, ``n``, ``n_failed``, ``n_undefined``, ``seconds``
-    ``incomplete`` (scored on fewer cases than another method under the same protocol) and
-    ``cells`` (one per entry of `COLUMNS`) with ``value``, ``text``, ``interval``, ``mark``
-    and ``n`` where that differs from the n of the row.
+    Each entry has ``method``, ``protocol``, ``n``, ``n_failed``, ``n_undefined``, ``seconds``,
+    ``baseline`` (it sees the prompt alone), ``incomplete`` (scored on fewer cases than another
+    method under the same protocol) and ``cells`` (one per entry of `COLUMNS`) with ``value``,
+    ``text``, ``interval``, ``mark`` and ``n`` where that differs from the n of the row.
+    ``marked`` is `columns.mark_frame` of the summary, if it is there already.
     """
     part = summary[(summary["cohort"] == cohort)]
     part = part[part["structure"] == main_structure(part)]
-    marked = mark_frame(part)
+    marked = mark_frame(part) if marked is None else marked.loc[part.index]
     rows = []
-    for (_, values), own in zip(part.iterrows(), marked.to_dict("records"), strict=True):
+    for values, own in zip(part.to_dict("records"), marked.to_dict("records"), strict=True):
         cells = [_main_cell(values, column, own[column.key]) for column in COLUMNS]
         names = ("method", "protocol", "n", "n_failed", "n_undefined", "seconds")
-        rows.append({**{name: values[name] for name in names}, "cells": cells})
+        row = {name: values[name] for name in names}
+        rows.append({**row, "cells": cells, "baseline": values["model"] in BASELINES})
+    most: dict[str, int] = {}
     for row in rows:
-        rivals = (r["n"] for r in rows if r["protocol"] == row["protocol"])
-        row["incomplete"] = row["n"] < max(rivals)
+        most[row["protocol"]] = max(most.get(row["protocol"], 0), row["n"])
+    for row in rows:
+        row["incomplete"] = row["n"] < most[row["protocol"]]
     return rows
 
 
-def _main_cell(values: "pd.Series[Any]", column: Column, mark: Mark) -> Row:
+def _main_cell(values: dict[Any, Any], column: Column, mark: Mark) -> Row:
     key = column.key
     value, n = float(values[key]), int(values[f"{key}_n"])
     low, high = (float(values.get(f"{key}_{end}", math.nan)) for end in ("low", "high"))
@@ -143,7 +165,7 @@ def markdown(summary: pd.DataFrame, cohort: str, title: str, notes: list[str]) -
         lines += [escape_markdown(title), ""]
     lines += [f"Structure: {escape_markdown(main_structure(part))}. " + " ".join(notes), ""]
     heads = [c.heading.replace("|", "\\|") for c in COLUMNS]
-    lines += _pipe_table(
+    lines += pipe_table(
         ["Method", "Prompts by", *heads, "n", "failed", "undefined"],
         (
             [
@@ -159,13 +181,15 @@ def markdown(summary: pd.DataFrame, cohort: str, title: str, notes: list[str]) -
     if joint:
         lines += ["", "Lungs = mean of left and right; Avg = (2·Lungs + Tumour)/3.", ""]
         names = [f"{s} {k}" for k in ("IoU ↑", "Dice ↑") for s in ("Lungs", "Tumour", "Avg")]
-        lines += _pipe_table(
-            ["Method", "Prompts by", *names],
+        lines += pipe_table(
+            ["Method", "Prompts by", *names, "Skill", "n"],
             (
                 [
                     escape_markdown(str(row["method"])),
                     escape_markdown(str(row["protocol"])),
-                    *(_markdown_mark(cell["text"], cell["mark"]) for cell in row["cells"]),
+                    *(_markdown_cell(cell) for cell in row["cells"]),
+                    number(row["skill"], 3),
+                    str(row["n"]),
                 ]
                 for row in joint
             ),
@@ -173,19 +197,21 @@ def markdown(summary: pd.DataFrame, cohort: str, title: str, notes: list[str]) -
     return "\n".join(lines) + "\n"
 
 
-def _pipe_table(heads: list[str], rows: Any) -> Iterator[str]:
+def pipe_table(heads: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
+    """Yield the lines of a GitHub Markdown table; its first two columns are text."""
     yield "| " + " | ".join(heads) + " |"
     yield "|:--|:--|" + "--:|" * (len(heads) - 2)
     for row in rows:
         yield "| " + " | ".join(row) + " |"
 
 
-def _markdown_mark(text: str, mark: Mark) -> str:
+def markdown_mark(text: str, mark: Mark) -> str:
+    """Write a value bold if it is the best, underlined if it is the second-best."""
     return {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[mark]
 
 
 def _markdown_cell(cell: Row) -> str:
-    text = _markdown_mark(cell["text"], cell["mark"])
+    text = markdown_mark(cell["text"], cell["mark"])
     # The brackets are escaped: "[a, b](…)" would be a link.
     spread = cell["interval"].replace("[", "\\[").replace("]", "\\]")
     count = f"(n = {cell['n']})" if cell["n"] is not None else ""
@@ -201,16 +227,16 @@ def latex(summary: pd.DataFrame, cohort: str, title: str, notes: list[str]) -> s
     caption = f"{cohort}{': ' + title if title else ''}. Structure: {main_structure(part)}. "
     rows = main_rows(summary, cohort)
     heads = ["Method", *(_tex_heading(c) for c in COLUMNS), "$n$", "failed", "undef."]
-    text = _tex_table(
+    text = tex_table(
         escape_tex(caption + " ".join(notes)), f"{cohort}-main", heads, rows, _tex_main_row
     )
     joint = paper_rows(summary, cohort)
     if joint:
         names = [f"{s} {k}" for k in ("IoU", "Dice") for s in ("Lungs", "Tumour", "Avg.")]
-        heads = ["Method", *(f"{name} $\\uparrow$" for name in names)]
+        heads = ["Method", *(f"{name} $\\uparrow$" for name in names), "Skill", "$n$"]
         note = f"{cohort}. Lungs: mean of left and right; Avg.: (2 Lungs + Tumour)/3."
         label = f"{cohort}-structures"
-        text += "\n" + _tex_table(escape_tex(note), label, heads, joint, _tex_joint_row)
+        text += "\n" + tex_table(escape_tex(note), label, heads, joint, _tex_joint_row)
     return "% Needs \\usepackage{booktabs}.\n" + text
 
 
@@ -219,13 +245,14 @@ def _tex_heading(column: Column) -> str:
     return title + {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}[column.better]
 
 
-def _tex_table(
+def tex_table(
     caption: str,
     label: str,
     heads: list[str],
     rows: list[Row],
     write_row: Callable[[Row], str],
 ) -> str:
+    """Return a table of LaTeX; rows with a ``protocol`` are headed by it."""
     name = re.sub(r"[^A-Za-z0-9-]+", "-", label).strip("-")
     lines = [
         r"\begin{table*}[t]",
@@ -238,7 +265,9 @@ def _tex_table(
     ]
     protocol: object = None
     for row in rows:
-        if row["protocol"] != protocol:
+        if row["protocol"] is None:
+            lines += [r"\midrule"] if row is rows[0] else []
+        elif row["protocol"] != protocol:
             protocol = row["protocol"]
             group = rf"\textit{{{escape_tex(str(protocol))}}}"
             lines += [r"\midrule", rf"\multicolumn{{{len(heads)}}}{{l}}{{{group}}} \\"]
@@ -246,13 +275,14 @@ def _tex_table(
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
 
 
-def _tex_mark(text: str, mark: Mark) -> str:
+def tex_mark(text: str, mark: Mark) -> str:
+    """Write a value bold if it is the best, underlined if it is the second-best."""
     text = escape_tex(text)
     return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", "": text}[mark]
 
 
 def _tex_main_row(row: Row) -> str:
-    means = [_tex_mark(cell["text"], cell["mark"]) for cell in row["cells"]]
+    means = [tex_mark(cell["text"], cell["mark"]) for cell in row["cells"]]
     counts = [str(int(row[name])) for name in ("n", "n_failed", "n_undefined")]
     line = " & ".join([escape_tex(str(row["method"])), *means, *counts]) + r" \\"
     spreads = []
@@ -266,5 +296,6 @@ def _tex_main_row(row: Row) -> str:
 
 
 def _tex_joint_row(row: Row) -> str:
-    cells = [_tex_mark(cell["text"], cell["mark"]) for cell in row["cells"]]
-    return " & ".join([escape_tex(str(row["method"])), *cells]) + r" \\"
+    cells = [tex_mark(cell["text"], cell["mark"]) for cell in row["cells"]]
+    ends = [escape_tex(number(row["skill"], 3)), str(row["n"])]
+    return " & ".join([escape_tex(str(row["method"])), *cells, *ends]) + r" \\"

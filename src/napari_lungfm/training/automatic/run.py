@@ -11,12 +11,12 @@ from napari_lungfm._core.environment import available_cores
 from napari_lungfm._core.exceptions import ConfigError
 from napari_lungfm._core.files import atomic_path, make_folder, write_text
 from napari_lungfm._core.imports import require
-from napari_lungfm._core.seeding import stable_hash
 from napari_lungfm.datasets.cases import Cohort
 from napari_lungfm.models.automatic.loading import SLICE_NETWORK, SliceNetworkSettings
 from napari_lungfm.models.automatic.networks import count_parameters
 from napari_lungfm.models.automatic.slice_network import SliceNetworkModel
 from napari_lungfm.models.automatic.trained import WEIGHTS, TrainedModel
+from napari_lungfm.training.around import build_cohort, keep_log, weights_drawn_by
 from napari_lungfm.training.automatic.config import AnyTraining, AutomaticTraining
 from napari_lungfm.training.automatic.finish import (
     Stage,
@@ -92,12 +92,9 @@ def train_automatic(
     OutputError
         If the folder cannot be written. What was finished before stays.
     """
-    if config.cohort is None:
-        msg = f"the configuration '{config.name}' has no cohort; give one with --cohort FILE"
-        raise ConfigError(msg)
+    cohort = build_cohort(config.name, config.cohort, base)
     if not is_helper_process():
         refuse_used(out, resume)
-    cohort = config.cohort.build(base)
     tell = stages or (lambda stage, done, total: None)
     make_folder(out)
     if isinstance(config, NNUNetTraining):
@@ -133,9 +130,7 @@ def train_automatic(
 
 
 def _module(config: AutomaticTraining, split: Split[PreparedCase]) -> SliceModule:
-    # Weights are drawn from a stream of their own; the caller's generator stays where it was.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stable_hash("weights", config.fit.seed) % 2**63)
+    with weights_drawn_by(config.fit.seed):
         return SliceModule(config, len(split.validation))
 
 
@@ -212,8 +207,7 @@ def _finish(
     tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
     with atomic_path(out / WEIGHTS) as temporary:
         library.save_file(tensors, temporary)
-    if (out / "run" / "log.csv").is_file():
-        write_text(out / "log.csv", (out / "run" / "log.csv").read_text(encoding="utf-8"))
+    keep_log(out)
     settings = SliceNetworkSettings(
         network=config.network, inputs=config.inputs, postprocessing=config.postprocessing
     )

@@ -37,6 +37,7 @@ from napari_lungfm.models.foundation.sam2_build import published_config
 from napari_lungfm.models.foundation.sam_build import VIT_B
 from napari_lungfm.models.lungfm.model import SHIPPED, facts_of, read_network
 from napari_lungfm.models.weights.loading import load_weights
+from napari_lungfm.models.weights.store import WeightStore
 from napari_lungfm.preprocessing.windowing import Window
 
 #: The promptable model that needs no window and is trained on episodes.
@@ -128,6 +129,24 @@ def load_base(
     seen = parse_window(window)
     settings = base.settings.model_copy(update={"window": (seen.level, seen.width)})
     return BaseNetwork(base.network, settings, base.description)
+
+
+def base_hash(name: str) -> str:
+    """Return the sha256 of the weights of a base, without loading them.
+
+    Parameters
+    ----------
+    name
+        A name of the catalogue, ``lungfm-s``, or the folder of a model.
+
+    Raises
+    ------
+    LungFMError
+        If there is no such model, or its weights are missing.
+    """
+    if is_trained_model(name):
+        return read_description(name).files[WEIGHTS]
+    return file_sha256(SHIPPED) if name == LUNGFM else WeightStore().find(name).manifest.sha256
 
 
 def _from_folder(folder: Path, wanted: NetworkKind) -> BaseNetwork:

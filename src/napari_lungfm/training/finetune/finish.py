@@ -12,7 +12,7 @@ from torch import Tensor
 
 from napari_lungfm import __version__
 from napari_lungfm._core.environment import hardware, package_versions, source_hash
-from napari_lungfm._core.files import file_sha256, make_folder, write_text
+from napari_lungfm._core.files import file_sha256, make_folder
 from napari_lungfm.datasets.cases import Case, Cohort
 from napari_lungfm.geometry import Structure, to_axial
 from napari_lungfm.inference.segmentation import segment_object
@@ -30,6 +30,7 @@ from napari_lungfm.models.foundation.finetuned import (
 )
 from napari_lungfm.models.prompts import Prompt
 from napari_lungfm.models.protocols import PromptableModel
+from napari_lungfm.training.around import keep_log
 from napari_lungfm.training.automatic.cohort_check import load_for_training
 from napari_lungfm.training.automatic.finish import StageListener, describe, lungs_model
 from napari_lungfm.training.automatic.split import Split
@@ -113,9 +114,7 @@ def finish(
         }
     )
     write_weights(out / WEIGHTS, state, settings, ending.base.network)
-    log = out / "run" / "log.csv"
-    if log.is_file():
-        write_text(out / "log.csv", log.read_text(encoding="utf-8"))
+    keep_log(out)
     base = ending.base.description
     return describe(
         config,

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from napari_lungfm._core.environment import available_cores
 from napari_lungfm._core.exceptions import ConfigError
 from napari_lungfm._core.files import make_folder, write_text
-from napari_lungfm._core.seeding import stable_hash
 from napari_lungfm.models.automatic.trained import TrainedModel
+from napari_lungfm.training.around import build_cohort, weights_drawn_by
 from napari_lungfm.training.automatic.finish import StageListener, lungs_model, refuse_used
 from napari_lungfm.training.automatic.split import Split, hash_cases, hash_split, split_cases
 from napari_lungfm.training.finetune.base import BaseNetwork, load_base
@@ -98,13 +98,10 @@ def fine_tune(
     OutputError
         If the folder cannot be written. What was finished before stays.
     """
-    if config.cohort is None:
-        msg = f"the configuration '{config.name}' has no cohort; give one with --cohort FILE"
-        raise ConfigError(msg)
+    cohort = build_cohort(config.name, config.cohort, base)
     if not is_helper_process():
         refuse_used(out, resume)
     tell = stages or (lambda stage, done, total: None)
-    cohort = config.cohort.build(base)
     start = load_base(config.base, config.recipe.networks, place=base, window=config.window)
     make_folder(out)
     cases = store_cohort(
@@ -161,9 +158,7 @@ def _part(cases: Sequence[StoredCase], config: FineTuning) -> Split[StoredCase]:
 
 def _task(config: FineTuning, base: BaseNetwork, steps: int) -> FineTuneTask:
     module = importlib.import_module(_RECIPES[config.recipe.name])
-    # New weights, such as adapters, are drawn from a stream of their own.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stable_hash("weights", config.seed) % 2**63)
+    with weights_drawn_by(config.seed):  # new ones, such as adapters
         task: FineTuneTask = module.make_task(config, base, steps)
     return task
 
