@@ -15,7 +15,7 @@ from napari_lungfm.benchmark.plan import Plan, Unit
 from napari_lungfm.benchmark.previews import Preview
 from napari_lungfm.benchmark.records import Record
 from napari_lungfm.benchmark.store import RunFolder
-from napari_lungfm.benchmark.units import do_unit, unread_record
+from napari_lungfm.benchmark.units import count_unit, do_unit, unread_record
 from napari_lungfm.datasets.cases import Case, CaseSource
 from napari_lungfm.geometry import Structure
 
@@ -151,6 +151,11 @@ class CaseWork:
     def _do_unit(self, unit: Unit, case: Case, case_hash: str) -> UnitNews:
         mask = self._automatic_mask(unit.prompted_by)
         record, label_map = do_unit(unit, case, case_hash, self._models, mask)
+        if unit.counted and record.status == "ok":
+            macs = count_unit(unit, case, self._models, mask)
+            record = record.model_copy(
+                update={"cost": record.cost.model_copy(update={"macs": macs})}
+            )
         path = self._folder.mask_file(unit.key, unit.fingerprint)
         io.write_label_map(label_map, path)
         file = path.relative_to(self._folder.root).as_posix()
@@ -173,7 +178,8 @@ class CaseWork:
             labels = io.read_label_map(self._folder.root / record.mask_file)
         except LungFMError as error:
             return AutomaticMask(unit.key.method, None, 0.0, str(error))
-        return AutomaticMask(unit.key.method, labels.array, record.cost.seconds)
+        cost = record.cost
+        return AutomaticMask(unit.key.method, labels.array, cost.seconds, macs=cost.macs)
 
     def _finish(self, unit: Unit, record: Record) -> UnitNews:
         before = self._folder.read_record(unit.key, unit.fingerprint)

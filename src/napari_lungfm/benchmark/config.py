@@ -64,7 +64,11 @@ class _Model(BaseModel):
 
 
 class BenchmarkConfig(_Model):
-    """Everything that decides what a run computes."""
+    """Everything that decides what a run computes.
+
+    With ``count_macs`` the first case of a cohort is done twice under every method and protocol,
+    the second time to count multiply-accumulates, which slows networks down and is not timed.
+    """
 
     schema_version: Literal[1] = 1
     name: Annotated[str, Field(min_length=1)]
@@ -72,6 +76,7 @@ class BenchmarkConfig(_Model):
     structures: Annotated[tuple[str, ...], Field(min_length=1)] = ("tumour",)
     cohorts: Annotated[tuple[CohortSpec, ...], Field(min_length=1)]
     methods: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]
+    count_macs: bool = True
 
     @model_validator(mode="after")
     def _names_exist(self, info: ValidationInfo) -> Self:

@@ -33,12 +33,15 @@ class AutomaticMask:
         What making it took.
     problem
         Why there is none.
+    macs
+        Multiply-accumulates of making it, where they were counted.
     """
 
     method: str
     array: npt.NDArray[np.integer[Any]] | None
     seconds: float
     problem: str | None = None
+    macs: int | None = None
 
     def mask(self, structure: Structure, shape: tuple[int, ...]) -> MaskArray:
         """Return one structure.

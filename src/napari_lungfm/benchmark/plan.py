@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Unit:
         The automatic unit of the same case whose mask the prompts are drawn from.
     problem
         Why it cannot be done.
+    counted
+        Its multiply-accumulates are counted, which takes a second run of it.
     """
 
     key: UnitKey
@@ -51,6 +53,7 @@ class Unit:
     automatic: bool = False
     prompted_by: "Unit | None" = None
     problem: str | None = None
+    counted: bool = False
 
     @property
     def model_id(self) -> str:
@@ -120,9 +123,21 @@ def make_plan(
         own = [(trained or {}).get((m.name, cohort.name), m) for m in methods]
         own = [method for method in own if method.takes(cohort.name)]
         point = _point_radius(cohort, cohorts, radius) if _needs_radius(own) else None
-        for source in cohort.test:
-            units += _CaseUnits(config, cohort, source, own, point).units()
+        for number, source in enumerate(cohort.test):
+            of_case = _CaseUnits(config, cohort, source, own, point).units()
+            units += _counted(of_case) if config.count_macs and number == 0 else of_case
     return Plan(config, tuple(cohorts), tuple(units))
+
+
+def _counted(units: Sequence[Unit]) -> list[Unit]:
+    """Return units of a case with the first seed of each method and protocol marked."""
+    seen: set[tuple[str, str]] = set()
+    marked = []
+    for unit in units:
+        row = (unit.key.method, unit.key.protocol)
+        marked.append(replace(unit, counted=row not in seen))
+        seen.add(row)
+    return marked
 
 
 def build_cohorts(config: BenchmarkConfig, base: Path) -> tuple[Cohort, ...]:

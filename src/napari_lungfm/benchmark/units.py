@@ -30,6 +30,7 @@ from napari_lungfm.evaluation.shared_model import FeatureUse
 from napari_lungfm.evaluation.simulation import Simulation, simulate
 from napari_lungfm.evaluation.zhu_validation import ZhuValidation, evaluated_slices, validate
 from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Structure, axis_codes
+from napari_lungfm.models.macs import count_macs
 from napari_lungfm.models.prompts import to_dict
 from napari_lungfm.models.protocols import PromptableModel
 from napari_lungfm.models.registry import model_card
@@ -100,6 +101,41 @@ def do_unit(
         **_results(unit, case, wanted, done, label_map),
     )
     return record, label_map
+
+
+def count_unit(
+    unit: Unit, case: Case, models: Models, prompted_by: AutomaticMask | None = None
+) -> int | None:
+    """Do a unit once more and count the multiply-accumulates of all its networks.
+
+    It begins with nothing encoded, as if it ran alone. What made the mask that its prompts are
+    drawn from is counted too.
+
+    Parameters
+    ----------
+    unit, case, models, prompted_by
+        See `do_unit`, which has done the unit without a failure.
+
+    Returns
+    -------
+    int or None
+        ``None`` where no network ran in this process: of prompts alone, and of nnU-Net, which
+        runs in a process of its own.
+    """
+    wanted = [structure for structure in unit.structures if structure in case.structures]
+    if not wanted or not model_card(unit.runs).parameters:
+        return None
+    models.close_case()
+    macs, _ = count_macs(
+        lambda: (
+            _segment(unit, case, models, Meter(), _Work())
+            if unit.automatic
+            else _prompt(unit, case, wanted, models, Meter(), prompted_by, _Work())
+        )
+    )
+    if prompted_by is None:
+        return macs or None
+    return None if prompted_by.macs is None or not macs else macs + prompted_by.macs
 
 
 def _segment(unit: Unit, case: Case, models: Models, meter: Meter, work: _Work) -> None:

@@ -18,6 +18,7 @@ from napari_lungfm.cli import (
     evaluate,
     models,
     replay,
+    report,
     segment,
     train,
 )
@@ -44,7 +45,8 @@ app.command(name="replay")(replay.replay)
 app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="train")(train.train)
 app.command(name="run")(bench.run)
-app.command(name="report")(bench.report)
+app.command(name="report")(report.report)
+app.command(name="trace")(report.trace)
 app.command(name="audit")(audit.audit)
 
 

@@ -1,4 +1,4 @@
-"""``run``, ``report`` and ``demo``: the benchmark."""
+"""``run`` and ``demo``: the benchmark."""
 
 import time
 from pathlib import Path
@@ -6,14 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_lungfm.cli.console import (
-    complain,
-    note,
-    print_json,
-    shows_unicode,
-    stderr_console,
-    stdout_console,
-)
+from napari_lungfm.cli.console import complain, note, print_json
+from napari_lungfm.cli.report import JsonOption, close, write_and_close
 from napari_lungfm.cli.run_progress import Finished, progress
 
 if TYPE_CHECKING:
@@ -24,7 +18,6 @@ if TYPE_CHECKING:
 DeviceOption = Annotated[
     str, typer.Option(help="auto, cpu, cuda or mps; for models that can run on them.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 WorkersOption = Annotated[
     int | None,
     typer.Option(
@@ -93,24 +86,7 @@ def run(
     if dry_run:
         return _print_estimate(found.config, out, found.base, place, as_json)
     folder = _run(found.config, out, found.base, device, place)
-    return _close(folder, None, as_json)
-
-
-def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Where to write; the run's own folder by default.")
-    ] = None,
-    overlay_cases: Annotated[
-        int, typer.Option(min=0, help="Show the masks of at most so many cases of each cohort.")
-    ] = 20,
-    as_json: JsonOption = False,
-) -> int:
-    """Write report.html, tables and figures of a run."""
-    from napari_lungfm.benchmark.store import RunFolder
-
-    run_folder = RunFolder.open(folder)
-    return _close(run_folder, _write_report(run_folder, out, overlay_cases), as_json)
+    return close(folder, as_json)
 
 
 def demo(
@@ -137,7 +113,7 @@ def demo(
     if real_data is not None and len(config.cohorts) == 1:
         note(f"there are no public real cases at {real_data}: phantoms only")
     folder = _run(config, out, Path.cwd(), device, _workplace(workers, None, None))
-    code = _close(folder, _write_report(folder, None), as_json)
+    code = write_and_close(folder, None, as_json)
     note(f"the demo took {time.perf_counter() - started:.0f} s")
     return code
 
@@ -197,42 +173,3 @@ def _print_estimate(
         for line in estimate_lines(estimate, workers):
             print(line)
     return 0
-
-
-def _write_report(folder: "RunFolder", out: Path | None, overlay_cases: int = 20) -> Path:
-    from napari_lungfm.benchmark.report import write_report
-
-    note("writing the report")
-    with stderr_console().status("writing the report") as status:
-        files = write_report(folder, out=out, overlay_cases=overlay_cases, progress=status.update)
-    return files.html
-
-
-def _close(folder: "RunFolder", html: Path | None, as_json: bool) -> int:
-    """Print the table and say where everything is; 1 when a unit failed or is missing."""
-    from napari_lungfm.benchmark.report import print_table, summarise
-
-    records = folder.load()
-    planned = len(folder.read_plan())
-    failed = [record for record in records if record.status == "failed"]
-    if as_json:
-        summary = summarise(records)
-        rows = summary.astype(object).where(summary.notna(), None).to_dict("records")
-        print_json(
-            {
-                "run": str(folder.root),
-                "report": str(html) if html else None,
-                "units": {"planned": planned, "finished": len(records), "failed": len(failed)},
-                "summary": rows,
-            }
-        )
-    elif records:
-        stdout_console().print(print_table(summarise(records), ascii_only=not shows_unicode()))
-    for record in failed[:5]:
-        key = record.key
-        note(f"failed: {key.cohort}/{key.case} {key.method} {key.protocol}: {record.error}")
-    if len(failed) > 5:
-        note(f"... and {len(failed) - 5} more; all are in {folder.records}")
-    where = f"report: {html}" if html else f"now: napari-lungfm-bench report {folder.root}"
-    note(f"{len(records)} of {planned} units done, {len(failed)} failed; {where}")
-    return 1 if failed or len(records) < planned else 0
