@@ -176,6 +176,36 @@ def test_another_folder_can_be_named(bench, unet, tmp_path):
 def test_models_that_need_no_weights_are_shown_too(bench):
     shown = bench("models", "show", "lungfm-s", "--json")
     assert shown.code == 0, shown.err
-    assert shown.json["parameters"] == 4_410_979
+    assert shown.json["parameters"] == 4_417_187
     assert "synthetic only" in shown.json["weights"]["training_data"]
     assert "random walker" in bench("models", "show", "classical").out
+
+
+def test_every_listed_model_can_be_shown(bench):
+    names = [row["name"] for row in bench("models", "list", "--json").json["models"]]
+    assert {"lungs-classical", "unet", "finetuned"} <= set(names)
+    for name in names:
+        assert bench("models", "show", name).code == 0, name
+    assert "trained by you" in bench("models", "show", "unet").out
+    assert bench("models", "show", "medsam:mine", "--json").json["weights"] == {
+        "medsam": {"here": False},
+        "medsam:mine": {"here": False},
+    }
+
+
+def test_models_that_run_as_they_are_have_nothing_to_fetch(bench, unet):
+    fetched = bench("models", "fetch", "lungfm-s")
+    assert fetched.code == 0
+    assert "nothing to fetch" in fetched.err
+    for call in (["verify", "classical"], ["import", unet, "--as", "lungfm-s:mine"]):
+        refused = bench("models", *call)
+        assert refused.code == 2
+        assert "runs as it is installed" in refused.err
+
+
+@pytest.mark.parametrize("option", [["--trust"], ["--label", "1=tumour"]])
+def test_options_of_folders_are_refused_for_files(bench, unet, option):
+    refused = bench("models", "import", unet, "--as", "lungmask:mine", *option)
+    assert refused.code == 2
+    assert option[0] in refused.err
+    assert bench("models", "verify").err.startswith("there are no weights")

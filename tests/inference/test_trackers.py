@@ -163,6 +163,23 @@ def test_clicks_on_a_tracked_slice_correct_what_was_found_there() -> None:
     assert predictor.priors[6] is None
 
 
+def test_clicks_where_a_walk_found_nothing_are_told_what_is_nearest() -> None:
+    predictor = Watched()
+    tracker = SliceTracker(predictor, SHAPE[1:])
+    begun, _ = tracker.prompt(tracker.start(), 4, [Box(4, 3, 4, 15, 16)])
+    walked = _walked(tracker, begun)  # finds slices 2 to 6
+    tracker.prompt(walked, 7, [Click(7, 9, 10)])
+    prior = predictor.priors[7]
+    assert prior is not None
+    assert (prior.z, prior.memory, prior.mask.sum()) == (6, ("made on", 6), 9 * 10)
+    assert not prior.between
+    # A box says by itself how large the object is, and so do prompts before any walk.
+    tracker.prompt(walked, 7, [Box(7, 3, 4, 15, 16)])
+    assert predictor.priors[7] is None
+    tracker.prompt(begun, 7, [Click(7, 9, 10)])
+    assert predictor.priors[7] is None
+
+
 def test_corrected_slices_are_not_asked_again() -> None:
     predictor = Watched()
     tracker = SliceTracker(predictor, SHAPE[1:])

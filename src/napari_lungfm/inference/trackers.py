@@ -5,7 +5,7 @@ whatever a model opens a volume with. All of them agree on what prompts mean:
 
 - A slice whose prompts say that the object is there is segmented at once, and kept as it is when
   the object is carried on. On a slice that an earlier walk has reached, clicks correct what was
-  found there.
+  found there; where that walk had found nothing, they are told what it found nearest.
 - **Negative clicks alone** correct what a walk has found. Before one came by they wait for it.
   A walk yields the slices that they have corrected; those that say where the object is, it need
   not.
@@ -22,7 +22,7 @@ import numpy as np
 from napari_lungfm.geometry import VolumeGeometry
 from napari_lungfm.inference.propagation import SliceWalk, announce, edited, hand_edit
 from napari_lungfm.models.crops import SliceCrop, whole_mask
-from napari_lungfm.models.prompts import Prompt, is_conditioning, says_absent
+from napari_lungfm.models.prompts import Box, Prompt, is_conditioning, says_absent
 from napari_lungfm.models.protocols import (
     ObjectTracker,
     Prior,
@@ -133,10 +133,7 @@ class SliceTracker:
         conditioning = any(is_conditioning(prompt) for prompt in prompts)
         if not conditioning and base is None:
             return state, nothing
-        prior = None
-        if base is not None and base.crop is not None and hand_edit(prompts) is None:
-            areas = {i: known.crop.area for i, known in state.anchors.items() if known.crop}
-            prior = Prior(z, base.crop.mask(self._shape), base.memory, prompted_areas=areas)
+        prior = self._expected(state, z, base, prompts)
         prediction = edited(self._predictor.predict_slice(z, prompts, prior), prompts)
         anchors = _less(state.anchors, z)
         if conditioning or prediction.mask.any():
@@ -144,6 +141,30 @@ class SliceTracker:
         under = state.under if base is None else {**state.under, z: base}
         tracked = _less(state.tracked, z)
         return replace(state, anchors=anchors, tracked=tracked, under=under), prediction
+
+    def _expected(
+        self, state: SliceState, z: int, base: Known | None, prompts: Sequence[Prompt]
+    ) -> Prior | None:
+        """Return what walks tell of a slice before its prompts are looked at.
+
+        That is what they had found on it, which prompts correct. Clicks where they had found
+        nothing say that the object goes on there: it is expected as on the nearest slice.
+        """
+        if hand_edit(prompts) is not None:
+            return None
+        areas = {i: known.crop.area for i, known in state.anchors.items() if known.crop}
+        if base is not None and base.crop is not None:
+            return Prior(z, base.crop.mask(self._shape), base.memory, prompted_areas=areas)
+        if not state.tracked or any(isinstance(prompt, Box) for prompt in prompts):
+            return None
+        found = {i: known for i, known in {**state.tracked, **state.anchors}.items() if i != z}
+        near = min((i for i, known in found.items() if known.crop), key=lambda i: abs(i - z))
+        return Prior(
+            near,
+            whole_mask(found[near].crop, self._shape),
+            found[near].memory,
+            prompted_areas=areas,
+        )
 
     def forget(self, state: SliceState, z: int) -> SliceState:
         """Take back all prompts of a slice."""

@@ -158,7 +158,7 @@ _ENTRIES = {
             ModelCard(
                 "lungfm-s",
                 "foundation",
-                4_410_979,
+                4_417_187,
                 "BSD-3-Clause",
                 "our own small promptable network; its weights come with the package",
             ),

@@ -99,6 +99,28 @@ def test_clicks_win_over_the_network(predictor) -> None:
     assert not removed.mask[y, x + 10]
 
 
+def test_a_negative_click_into_what_is_not_there_ends_a_walk(predictor) -> None:
+    z, y, x = CENTRE
+    start = predictor.predict_slice(z, [tight_box()])
+    beyond = int(np.flatnonzero(ball().any(axis=(1, 2)))[-1]) + 2
+    leak = np.zeros(SHAPE[1:], dtype=bool)
+    leak[y - 5 : y + 5, x - 5 : x + 5] = True
+    said = [Click(beyond, y, x, positive=False)]
+    prior = Prior(beyond, leak, start.memory)
+    assert not predictor.predict_slice(beyond, said, prior).mask.any()
+    assert predictor.predict_slice(beyond, [*said, Click(beyond, y + 3, x)], prior).mask.any()
+    carried = predictor.predict_slice(beyond, said, Prior(beyond - 1, leak, start.memory))
+    assert not carried.mask.any()
+
+
+def test_a_click_where_a_walk_found_nothing_is_told_how_large_the_object_is(predictor) -> None:
+    z, y, x = CENTRE
+    start = predictor.predict_slice(z, [tight_box()])
+    here = z + 3
+    found = predictor.predict_slice(here, [Click(here, y, x)], Prior(z, start.mask, start.memory))
+    assert dice(found.mask, ball()[here]) > 0.93
+
+
 def test_an_object_that_was_lost_stays_lost(predictor) -> None:
     empty = np.zeros(SHAPE[1:], dtype=bool)
     assert not predictor.predict_slice(3, [], Prior(4, empty)).mask.any()

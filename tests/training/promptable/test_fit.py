@@ -141,4 +141,4 @@ def test_the_shipped_configuration_is_read() -> None:
     parts = [config]
     while (before := parts[-1].first) is not None:
         parts.append(before)
-    assert [part.schedule_steps for part in parts] == [1600, 3200]
+    assert [part.schedule_steps for part in parts] == [800, 2400, 2000, 1600, 3200]

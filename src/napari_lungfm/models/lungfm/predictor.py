@@ -101,10 +101,12 @@ class LungFMPredictor:
         if prior is not None:
             anchor = prior.memory if isinstance(prior.memory, Anchor) else None
             look = self._with_prior(look, window, prior.mask, "same", anchor, z)
-        logits, _, quality = self._ask([look])
+        logits, presence, quality = self._ask([look])
+        there = float(presence[0].sigmoid())
         whole = self._whole(logits, window)
-        mask = _forced(whole, boxes, clicks)
-        mask = _near(mask, self._hint(boxes, clicks, prior))
+        mask = np.zeros(self._shape, dtype=bool)
+        if there > 0.5 or _say_present(boxes, clicks):
+            mask = _near(_forced(whole, boxes, clicks), self._hint(boxes, clicks, prior))
         return SlicePrediction(mask, float(quality[0]), whole, Anchor.of(z, mask))
 
     def _from_clicks(self, z: int, clicks: Sequence[Click]) -> SlicePrediction:
@@ -147,14 +149,20 @@ class LungFMPredictor:
             least = LEAST_FRACTION * max(anchor.crop.shape)
         window = self._window(_hull([seen, *boxes], clicks, z), least)
         toward = 1 if z >= prior.z else -1
-        look = self._look(z, window, boxes, clicks, toward)
         kind: PriorKind = "between" if prior.between else "beside"
+        look = self._look(z, window, boxes, [], toward)
         look = self._with_prior(look, window, prior.mask, kind, anchor, z)
         logits, presence, quality = self._ask([look])
+        if clicks:  # they correct what is found without them, as in the training
+            found = (logits[0] > 0).float()
+            marked = self._look(z, window, boxes, clicks, toward)
+            look = replace(look, clicks=marked.clicks, prior=found, prior_kind="same")
+            logits, presence, quality = self._ask([look])
         there = float(presence[0].sigmoid())
         whole = self._whole(logits, window)
-        mask = whole > 0 if there > 0.5 else empty
-        mask = _near(mask, prior.mask)
+        mask = empty
+        if there > 0.5 or _say_present(boxes, clicks):
+            mask = _near(_forced(whole, boxes, clicks), prior.mask | self._hint([], clicks, None))
         return SlicePrediction(mask, there * float(quality[0]), whole, anchor)
 
     # ------------------------------------------------------------------ looks
@@ -256,6 +264,11 @@ def _hull(boxes: Sequence[Box], clicks: Sequence[Click], z: int) -> Box:
     y0, x0, _, _ = (min(values) for values in zip(*ends, strict=True))
     _, _, y1, x1 = (max(values) for values in zip(*ends, strict=True))
     return Box(z, y0, x0, y1, x1)
+
+
+def _say_present(boxes: Sequence[Box], clicks: Sequence[Click]) -> bool:
+    """Tell whether prompts say that the object is there; negative clicks alone do not."""
+    return bool(boxes) or any(click.positive for click in clicks)
 
 
 def _forced(logits: FloatArray, boxes: Sequence[Box], clicks: Sequence[Click]) -> SliceMask:

@@ -130,19 +130,22 @@ class PromptTask(EpisodeTask):
         rng: np.random.Generator,
         scores: Scores,
     ) -> None:
-        """Click into the largest errors and ask again, twice."""
+        """Click into the largest errors and ask again, up to twice.
+
+        Where the object is not on the slice and something was found, a negative click says so.
+        """
         current = [
             replace(look, prior=(found > 0).float(), prior_kind="same")
             for look, found in zip(looks, logits, strict=True)
         ]
-        present = truth.amax(dim=(1, 2)) > 0.5
+        wrong = (truth.amax(dim=(1, 2)) > 0.5) | (logits.amax(dim=(1, 2)) > 0)
         latest = logits
         for kind in ("correction", "second correction"):
             current = [
                 clicked(look, found > 0, wanted > 0.5, rng)
                 for look, found, wanted in zip(current, latest, truth, strict=True)
             ]
-            latest = self._ask(current, truth, kind, scores, present.float())
+            latest = self._ask(current, truth, kind, scores, wrong.float())
             if rng.random() < 0.5:
                 return
 
