@@ -15,7 +15,7 @@ MARK = "0123456789abcdef"
 CONFIG = """\
 name: small run
 cohorts:
-- kind: phantoms
+- kind: phantom
   name: made
   title: Phantoms with one lesion
 - kind: files

@@ -14,6 +14,7 @@ from napari_lungfm.benchmark.report import figures, html, summarise, write_repor
 from napari_lungfm.benchmark.report.comparisons import families
 from napari_lungfm.benchmark.report.example import example_command
 from napari_lungfm.benchmark.report.folder import MARKER
+from napari_lungfm.benchmark.report.header import make_header
 from napari_lungfm.benchmark.report.scores import case_scores, unit_scores
 from napari_lungfm.benchmark.report.style import BASELINES
 from napari_lungfm.benchmark.store import results_frame
@@ -86,8 +87,24 @@ def test_page_shows_what_was_run(report):
     assert "out of memory" in text
     assert "box-every-slice" in text
     assert "napari-lungfm-bench run config.yaml" in text
-    assert "kind: phantoms" in text
+    assert "kind: phantom" in text
     assert "incomplete" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "title", "synthetic"),
+    [
+        ("files", "Public CT lesions (IBSI lung phantom patient)", False),
+        ("files", "Lung1 in small: phantoms, not patients", True),
+        ("phantom", "made by a program", True),
+        ("files", "", False),
+    ],
+)
+def test_only_phantoms_are_called_so(make_run, make_record, kind, title, synthetic):
+    config = f"name: r\ncohorts: [{{kind: {kind}, name: made, title: '{title}'}}]"
+    run = make_run([make_record("p1")])
+    header = make_header(run, config, [], [make_record("p1")])
+    assert header.synthetic is synthetic
 
 
 def test_main_table_on_the_page(report):
