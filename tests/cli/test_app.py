@@ -4,7 +4,7 @@ import sys
 import pytest
 
 COMMANDS = ["doctor", "demo", "convert", "models", "segment", "replay", "evaluate", "train"]
-COMMANDS += ["run", "report", "audit", "datasets"]
+COMMANDS += ["run", "report", "trace", "audit", "datasets"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -87,3 +87,26 @@ def test_an_interruption_is_one_line(bench, monkeypatch, tmp_path):
     result = bench("demo", "--out", tmp_path / "d")
     assert result.code == 1
     assert "interrupted" in result.err
+
+
+def test_a_scheduler_that_ends_the_process_gets_one_line_and_no_half_written_file(tmp_path):
+    script = (
+        "import os, signal, sys\n"
+        "from napari_lungfm import cli\n"
+        "from napari_lungfm._core.files import atomic_path\n"
+        "from napari_lungfm.cli import app\n"
+        "def work(arguments):\n"
+        "    with atomic_path(sys.argv[1]) as temporary:\n"
+        "        temporary.write_text('half')\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        temporary.write_text('whole')\n"
+        "app.app = lambda *a, **k: work(a)\n"
+        "cli.main(['doctor'])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "f")], capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    assert "interrupted; finished results are kept" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -4,12 +4,23 @@ Modules here import only typer at the top, so that ``--help`` answers at once; w
 needs is imported when it runs.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 = done, 1 = the work failed, 2 = the call was wrong."""
+    """Run the command line and exit: 0 = done, 1 = the work failed, 2 = the call was wrong.
+
+    A SIGTERM, as schedulers of clusters send it when the time is over, ends it like Ctrl-C.
+    """
     from napari_lungfm.cli.app import run
 
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(arguments))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+    raise KeyboardInterrupt
