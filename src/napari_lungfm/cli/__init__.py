@@ -4,6 +4,7 @@ Modules here import only typer at the top, so that ``--help`` answers at once; w
 needs is imported when it runs.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,10 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     from napari_lungfm.cli.app import run
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    ours = os.getpid()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+        if os.getpid() == ours:
+            raise KeyboardInterrupt
+        os.kill(os.getpid(), number)  # processes that were forked off end as ever
+
+    signal.signal(signal.SIGTERM, interrupt)
     sys.exit(run(arguments))
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
-    raise KeyboardInterrupt
