@@ -66,7 +66,6 @@ def segment_automatically(
         If a file or the model cannot be used.
     """
     from napari_lungfm import io
-    from napari_lungfm.models.automatic.trained import hash_image
     from napari_lungfm.models.registry import create_automatic_model, trained_model
 
     refuse_overwriting(image, [out])
@@ -78,7 +77,9 @@ def segment_automatically(
     description = trained_model(model)
     if description is not None:
         _tell_of_small(description.title, description.small)
-        _tell_if_seen(description.seen, hash_image(volume), description.title)
+        seen = description.told_if_seen(volume)
+        if seen is not None:
+            note(f"note: {seen}")
     started = time.perf_counter()
     with _progress(f"segmenting with {automatic.name}") as progress:
         result = automatic.segment(volume, progress=progress)
@@ -98,16 +99,6 @@ def segment_automatically(
 def _tell_of_small(title: str, small: bool) -> None:
     if small:
         note(f"note: '{title}' was trained with a preset for demonstrations; do not rely on it")
-
-
-def _tell_if_seen(seen: Any, image: str, title: str) -> None:
-    for patient in seen:
-        if patient.image == image:
-            note(
-                f"note: '{title}' has seen this very image in its training (case "
-                f"'{patient.case}' of '{patient.cohort}'); the result says nothing about others"
-            )
-            return
 
 
 @contextmanager

@@ -76,7 +76,6 @@ def segment(
     from napari_lungfm.cli.parsing import parse_options, parse_prompts
     from napari_lungfm.inference import annotate
     from napari_lungfm.inference.propagation import require_axial
-    from napari_lungfm.models.foundation.finetuned import note_if_seen
     from napari_lungfm.models.prompts import check_prompts
     from napari_lungfm.models.registry import (
         check_options,
@@ -117,7 +116,7 @@ def segment(
     check_prompts(prompts, volume.geometry.shape)  # before large weights are read
     promptable = create_model(model, device=device, **options)
     description = trained_model(model)
-    seen = None if description is None else note_if_seen(description, volume)
+    seen = None if description is None else description.told_if_seen(volume)
     if seen is not None:
         note(f"note: {seen}")
     started = time.perf_counter()

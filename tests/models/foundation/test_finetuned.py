@@ -14,7 +14,6 @@ from napari_lungfm.models.foundation.finetuned import (
     BaseFacts,
     FineTunedSettings,
     build_network,
-    note_if_seen,
 )
 from napari_lungfm.models.foundation.sam2_build import published_config, with_image_size
 from napari_lungfm.models.foundation.sam2_video import Sam2Model
@@ -148,11 +147,11 @@ def test_an_image_of_the_training_is_told_in_one_line(volume, tmp_path):
 
     settings = small_settings()
     description = write_base(tmp_path, "mine", build_network(settings), settings)
-    assert note_if_seen(description, volume) is None
+    assert description.told_if_seen(volume) is None
     seen = SeenPatient(cohort="clinic", case="p7", part="train", image=hash_image(volume))
     description = description.model_copy(update={"seen": (seen,)})
-    text = note_if_seen(description, volume)
+    text = description.told_if_seen(volume)
     assert text is not None
     assert "'mine' has seen this very image in its training (case 'p7' of 'clinic')" in text
     other = Volume(volume.array + 1, volume.geometry)
-    assert note_if_seen(description, other) is None
+    assert description.told_if_seen(other) is None

@@ -148,6 +148,28 @@ class TrainedModel(_Model):
                 )
                 raise SeenPatientError(msg)
 
+    def told_if_seen(self, volume: Volume) -> str | None:
+        """Say in a line that the model has seen this very image in its training.
+
+        Parameters
+        ----------
+        volume
+            The CT that it is to segment, as it was read.
+
+        Returns
+        -------
+        str or None
+            ``None`` where it has not, or nothing is known of what it has seen.
+        """
+        image = hash_image(volume) if self.seen else ""
+        for patient in self.seen:
+            if patient.image == image:
+                return (
+                    f"'{self.title}' has seen this very image in its training (case "
+                    f"'{patient.case}' of '{patient.cohort}'); the result says nothing about others"
+                )
+        return None
+
 
 def hash_image(volume: Volume) -> str:
     """Return a hash of the voxels and spacing of a CT, the same however its axes are stored."""

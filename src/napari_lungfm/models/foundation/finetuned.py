@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_lungfm._core.types import PathInput
-from napari_lungfm.geometry import Volume
 from napari_lungfm.models.automatic.trained import (
     WEIGHTS,
     TrainedModel,
     check_files,
-    hash_image,
     read_description,
 )
 from napari_lungfm.models.cards import Commercial
@@ -129,31 +127,6 @@ def fine_tuned_settings(
         place = ".".join(str(part) for part in first["loc"])
         msg = f"the settings of {where} cannot be used ({place}: {first['msg']}); train it again"
         raise WeightsError(msg) from error
-
-
-def note_if_seen(description: TrainedModel, volume: Volume) -> str | None:
-    """Say in a line that a trained model has seen this very image in its training.
-
-    Parameters
-    ----------
-    description
-        What is known of the model.
-    volume
-        The CT that it is to segment, as it was read.
-
-    Returns
-    -------
-    str or None
-        ``None`` where it has not, or nothing is known of what it has seen.
-    """
-    image = hash_image(volume) if description.seen else ""
-    for patient in description.seen:
-        if patient.image == image:
-            return (
-                f"'{description.title}' has seen this very image in its training (case "
-                f"'{patient.case}' of '{patient.cohort}'); the result says nothing about others"
-            )
-    return None
 
 
 def build_network(settings: FineTunedSettings) -> "torch.nn.Module":
