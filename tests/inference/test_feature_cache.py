@@ -191,6 +191,21 @@ def test_damaged_files_are_misses(make: Callable[..., BoundedFeatureCache], harm
     assert same(cache.get(KEY), used)
 
 
+def test_a_lasting_file_with_other_content_is_a_miss(
+    make: Callable[..., BoundedFeatureCache], tmp_path: Path
+) -> None:
+    with make(memory=0, folder=tmp_path / "kept") as cache:
+        used = cache.put(KEY, features())
+    (path,) = (tmp_path / "kept").iterdir()
+    content = path.read_bytes()
+    for harmed in (content[:-64] + bytes(64), content.replace(b"content", b"kontent")):
+        path.write_bytes(harmed)
+        with make(memory=0, folder=tmp_path / "kept") as cache:
+            assert cache.get(KEY) is None
+            assert same(cache.put(KEY, features()), used)
+        assert path.read_bytes() == content
+
+
 def test_a_full_disk_is_a_warning(
     make: Callable[..., BoundedFeatureCache], monkeypatch: pytest.MonkeyPatch
 ) -> None:

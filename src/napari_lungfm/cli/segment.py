@@ -78,7 +78,9 @@ def segment(
     from napari_lungfm.inference.propagation import require_axial
     from napari_lungfm.models.prompts import check_prompts
     from napari_lungfm.models.registry import (
+        check_device,
         check_options,
+        check_weights,
         create_model,
         is_automatic,
         trained_model,
@@ -108,6 +110,8 @@ def segment(
     refuse_overwriting(image, [out] if log is None else [out, log])
     io.check_output(out)
     check_options(model, options)
+    check_device(model, device)
+    check_weights(model, options)
     volume = io.read_volume(image, series=series)
     for text in volume.metadata.get("notes", ()):
         note(f"note: {text}")

@@ -4,6 +4,7 @@ What comes back is the same to the last bit whether it was just computed, in mem
 features are rounded to the storage precision before they are used for the first time.
 """
 
+import hashlib
 import os
 import shutil
 import threading
@@ -15,8 +16,8 @@ from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from napari_lungfm._core.exceptions import LungFMWarning, OutputError, UsageError
 from napari_lungfm._core.files import atomic_path, make_folder
@@ -27,6 +28,8 @@ from napari_lungfm.models.foundation.features import FeatureKey, Features, size_
 StoragePrecision: TypeAlias = Literal["float16", "bfloat16", "float32"]
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 _SUFFIX = ".safetensors"
+#: Where a lasting file has the hash of what is in it.
+_CONTENT = "content"
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,7 @@ class BoundedFeatureCache:
                 save_file(tensors, path)
             else:
                 with atomic_path(path) as temporary:
-                    save_file(tensors, temporary)
+                    save_file(tensors, temporary, {_CONTENT: _hash(features)})
         except SafetensorError as error:  # it has no OSError for a full disk
             path.unlink(missing_ok=True)
             msg = f"cannot write '{path}': {error}"
@@ -263,13 +266,19 @@ class BoundedFeatureCache:
         if name not in self._files:
             return None
         try:
-            # clone: a tensor mapped onto the file would keep it from being removed on Windows.
-            tensors = {k: t.clone() for k, t in load_file(self._path(name)).items()}
+            with safe_open(self._path(name), framework="pt") as file:
+                content = (file.metadata() or {}).get(_CONTENT)
+                # clone: a tensor mapped onto the file would keep it from being removed on Windows.
+                features = tuple(file.get_tensor(key).clone() for key in sorted(file.keys()))
         except (OSError, SafetensorError):  # removed or damaged by somebody else
             self._forget_file(name)
             return None
+        # Bits may flip in years on a disk. Files of this very process are not hashed.
+        if not self._temporary and content != _hash(features):
+            self._forget_file(name)
+            return None
         self._files.move_to_end(name)
-        return tuple(tensors[key] for key in sorted(tensors))
+        return features
 
     def _forget_file(self, name: str) -> None:
         size = self._files.pop(name, None)
@@ -289,3 +298,11 @@ class BoundedFeatureCache:
             self._disk_bytes += status.st_size
         while self._files and self._disk_bytes > self._disk_budget:
             self._forget_file(next(iter(self._files)))
+
+
+def _hash(features: Features) -> str:
+    mark = hashlib.blake2b(digest_size=16)
+    for each in features:
+        mark.update(repr((tuple(each.shape), each.dtype)).encode())
+        mark.update(each.contiguous().view(torch.uint8).numpy().data)
+    return mark.hexdigest()
