@@ -6,6 +6,7 @@ import pytest
 
 from napari_lungfm.geometry import LabelMap, Structure
 from napari_lungfm.gui.annotation.comparing import ANNOTATION, Computable, computable
+from napari_lungfm.gui.annotation.matching import matching_label
 from napari_lungfm.gui.annotation.tools import Tool
 from napari_lungfm.metrics import count_overlap, volume_ml
 from napari_lungfm.plugin.layer_geometry import labels_layer
@@ -180,3 +181,114 @@ def test_measures_are_drawn_and_copied(bench, viewer, truth, volume):
 def test_measuring_nothing_is_a_hint(bench):
     bench.place.measuring.measure()
     assert "nothing to measure" in bench.notices[-1].text
+
+
+@pytest.mark.parametrize(
+    ("names", "present", "label", "name", "wanted"),
+    [
+        ({1: "GTV-1"}, (1,), TUMOUR, "tumour", 1),  # an RTSTRUCT
+        ({}, (1,), TUMOUR, "tumour", 1),  # a plain mask
+        ({}, (8,), TUMOUR, "tumour", 8),
+        ({1: "left lung"}, (1,), TUMOUR, "tumour", None),
+        ({1: "GTV-1"}, (1,), 1, "left lung", None),
+        ({1: "GTV-1", 2: "Heart"}, (1, 2), TUMOUR, "tumour", None),
+        ({1: "GTV", 2: "Tumor"}, (1, 2), TUMOUR, "tumour", 2),
+        ({3: "tumour"}, (3,), TUMOUR, "GTV", 3),  # an object that was renamed
+        ({3: "tumour"}, (3,), 4, "hilar node", None),
+        ({3: "tumour", 5: "hilar node"}, (3, 5), 4, "hilar node", 5),
+        ({1: "left lung", 2: "right lung", 3: "tumour"}, (1, 2), 2, None, 2),
+        ({}, (1, 2), 1, "left lung", 1),
+        ({}, (), TUMOUR, "tumour", None),
+    ],
+)
+def test_a_structure_is_found_by_name_by_value_or_alone(names, present, label, name, wanted):
+    assert matching_label(names, present, label, name) == wanted
+
+
+def add_roi(viewer, volume, mask, name, roi="GTV-1"):
+    labels = LabelMap(mask.astype(np.uint8), volume.geometry, {1: roi})
+    data, options, _ = labels_layer(labels, name)
+    return viewer.add_labels(data, **options)
+
+
+def test_a_lone_roi_of_any_name_is_reference_mask_vote_and_start(masks, viewer, truth, volume):
+    bench, made = masks
+    comparing, tables = bench.place.comparing, []
+    roi = add_roi(viewer, volume, truth, "rtstruct")
+    comparing.reference = roi
+    comparing.compared.connect(lambda pairs, rows: tables.append({r.name: r for r in rows}))
+    comparing.compare(TUMOUR)
+    bench.settle()
+    assert tables[0]["larger"].dice == count_overlap(made["larger"], truth).dice
+    comparing.reference = viewer.layers["reference"]
+    comparing.compare(TUMOUR)
+    comparing.consensus(TUMOUR, "majority")
+    comparing.start_from(roi, TUMOUR)
+    bench.settle()
+    assert tables[1]["rtstruct"].dice == 1.0
+    np.testing.assert_array_equal(viewer.layers["majority"].data == TUMOUR, truth)
+    np.testing.assert_array_equal(bench.labels == TUMOUR, truth)
+
+
+def test_a_reference_without_the_structure_is_called_by_its_name(masks, viewer, truth, volume):
+    bench, _ = masks
+    bench.place.comparing.reference = add_roi(viewer, volume, truth, "lungs.nii", "left lung")
+    bench.place.comparing.compare(TUMOUR)
+    bench.settle()
+    (text,) = (n.text for n in bench.notices if n.level in ("warning", "error"))
+    assert "lungs.nii' does not have" in text
+    assert "it has left lung" in text
+
+
+def test_layers_made_of_masks_do_not_vote_and_a_disagreement_is_no_mask(masks, viewer):
+    bench, made = masks
+    comparing, tables = bench.place.comparing, []
+    viewer.layers.remove("reference")
+    comparing.compared.connect(lambda pairs, rows: tables.append({r.name for r in rows}))
+    comparing.consensus(TUMOUR, "majority")
+    comparing.disagreement(TUMOUR)
+    bench.settle()
+    wrong = viewer.layers["disagreement"].data.copy()
+    # Were this a vote, it would outvote 'smaller' everywhere.
+    viewer.layers["majority"].data = np.full_like(viewer.layers["majority"].data, TUMOUR)
+    comparing.consensus(TUMOUR, "majority")
+    comparing.disagreement(TUMOUR)
+    comparing.compare(TUMOUR)
+    bench.settle()
+    again = viewer.layers["majority [1]"].data == TUMOUR
+    np.testing.assert_array_equal(again, made["larger"] & made["smaller"])
+    np.testing.assert_array_equal(viewer.layers["disagreement [1]"].data, wrong)
+    compared = " ".join(tables[0])
+    assert "majority" in compared
+    assert "disagreement" not in compared
+    comparing.start_from(viewer.layers["disagreement"], TUMOUR)
+    assert "'disagreement'" in bench.notices[-1].text.lower()
+    assert "no mask" in bench.notices[-1].text
+
+
+def test_measuring_goes_to_the_longest_diameter_and_says_where(bench, truth):
+    bench.controller.start_from(truth, "truth")
+    bench.settle()
+    bench.controller.go_to(0)
+    bench.place.measuring.measure()
+    bench.settle()
+    (measures,) = bench.place.measuring.measures
+    assert bench.controller.annotation.view.z == measures.diameters.z != 0
+    text = bench.notices[-1].text
+    assert f"{measures.diameters.long_mm:.1f} mm, on slice {measures.diameters.z}." in text
+
+
+def test_volumes_are_not_cut_off_in_a_narrow_table(qtbot):
+    panel_module = pytest.importorskip("napari_lungfm.gui.widgets.compare_panel")
+    pairs = [panel_module.Row("a / b", 0.91, 0.83, 12.3, 0.7, -1248.6)]
+    table = panel_module.QTableWidget(0, 5)
+    qtbot.addWidget(table)
+    panel = type("Panel", (), {"table": table, "message": panel_module.MessageBar()})()
+    qtbot.addWidget(panel.message)
+    prepare = panel_module.ComparePanel._prepare_table
+    panel._prepare_table = lambda last: prepare(panel, last)
+    table.resize(330, 120)
+    panel_module.ComparePanel.show_rows(panel, True, pairs)
+    table.show()
+    assert table.item(0, 4).toolTip() == table.item(0, 4).text() == "\N{MINUS SIGN}1248.6"
+    assert table.columnWidth(4) >= table.sizeHintForColumn(4)

@@ -256,6 +256,46 @@ def test_propagation_one_way_and_to_a_slice(classical, truth):
     assert found.tolist() == [9, 10]
 
 
+@pytest.mark.parametrize(
+    ("direction", "until", "words"),
+    [
+        ("both", None, "the first and the last slice of the image"),
+        ("up", None, "the last slice of the image"),
+        ("down", None, "the first slice of the image"),
+        ("up", 19, None),
+        ("up", 15, None),
+    ],
+)
+def test_an_object_that_reaches_an_end_of_the_image_is_said_so(gated, direction, until, words):
+    bench, model = gated
+    model.truth = np.zeros(bench.controller.image.data.shape, bool)
+    model.truth[:, 10:20, 10:20] = True
+    bench.controller.use(Tool.BOX)
+    model.free = 99
+    bench.box(9, 10, 10, 19, 19)
+    bench.controller.propagate(direction, until)
+    bench.settle()
+    notice = bench.notices[-1]
+    assert notice.text.startswith("'tumour': slices ")
+    assert notice.level == ("warning" if words else "done")
+    assert (words or "mL (") in notice.text
+    assert ("check the end, or set a stop" in notice.text) == bool(words)
+
+
+def test_an_object_renamed_to_blanks_keeps_its_name_in_the_list_and_says_why(qtbot, bench):
+    table_module = pytest.importorskip("napari_lungfm.gui.widgets.object_table")
+    bench.controller.use(Tool.BOX)
+    bench.box(4, 10, 10, 20, 20)
+    table = table_module.ObjectTable(bench.controller)
+    qtbot.addWidget(table)
+    table.refresh()
+    table.tree.topLevelItem(0).setText(0, "   ")
+    bench.settle()
+    assert table.tree.topLevelItem(0).text(0) == "tumour"
+    assert bench.controller.objects[TUMOUR].name == "tumour"
+    assert "needs a name" in bench.notices[-1].text
+
+
 def test_objects_are_renamed_coloured_jumped_to_and_deleted(bench):
     bench.controller.use(Tool.BOX)
     bench.box(4, 10, 10, 20, 20)

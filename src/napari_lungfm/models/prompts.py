@@ -126,11 +126,15 @@ def check_prompts(prompts: Sequence[Prompt], shape: Index3) -> None:
         raise PromptError(msg)
     _check_clicks(prompts)
     _check_masks(prompts)
-    conditioned = {p.z for p in prompts if is_conditioning(p)}
+    conditioned = {p.z: p for p in prompts if is_conditioning(p)}
     for prompt in prompts:
         if says_absent(prompt) and prompt.z in conditioned:
             what = "a stop" if isinstance(prompt, Stop) else "an empty mask"
-            msg = f"slice {prompt.z} has {what} and a prompt that says the object is there"
+            other = type(conditioned[prompt.z]).__name__.removesuffix("Prompt").lower()
+            msg = (
+                f"slice {prompt.z} has {what} and a prompt ({other}) that says the object is "
+                "there; remove one of them first"
+            )
             raise PromptError(msg)
 
 

@@ -16,18 +16,24 @@ from napari_lungfm.evaluation.consensus import (
     Method,
     consensus,
     disagreement,
-    pairwise_agreement,
 )
-from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Structure, Volume
+from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Volume
 from napari_lungfm.gui.annotation.controller import Controller
 from napari_lungfm.gui.annotation.errors import LayerError
 from napari_lungfm.gui.annotation.facts import Annotation
 from napari_lungfm.gui.annotation.images import placement_of, reference_of
 from napari_lungfm.gui.annotation.jobs import Job, JobContext, JobQueue
 from napari_lungfm.gui.annotation.layers import is_ours
+from napari_lungfm.gui.annotation.matching import (
+    Derivation,
+    derivation_of,
+    mark_derived,
+    matching_label,
+)
 from napari_lungfm.gui.annotation.models import model_choices
 from napari_lungfm.gui.annotation.notices import Notice, explain
 from napari_lungfm.gui.annotation.repeating import repeat_prompts
+from napari_lungfm.gui.annotation.scoring import Row, pair_rows, rows_against, several
 from napari_lungfm.models.automatic.published import needed_weights
 from napari_lungfm.models.automatic.store import TrainedStore
 from napari_lungfm.models.registry import create_automatic_model, is_automatic
@@ -40,28 +46,8 @@ ANNOTATION = "annotation"
 _OF_TWO_FILES = ("lungmask:LTRCLobes_R231",)
 #: Where a mask comes from: labels of which it is one, or what makes it.
 _Source: TypeAlias = LabelMap | Callable[[], MaskArray]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table; NaN says that a value is undefined.
-
-    Parameters
-    ----------
-    name
-        Of the mask, or of two.
-    dice, iou, hd95_mm, nsd_2mm
-        See `metrics`.
-    volume_ml
-        Of the mask; of a pair, the difference.
-    """
-
-    name: str
-    dice: float
-    iou: float
-    hd95_mm: float
-    nsd_2mm: float
-    volume_ml: float
+#: Label and name of the structure that is asked for.
+_Asked: TypeAlias = tuple[int, str]
 
 
 @dataclass(frozen=True)
@@ -150,21 +136,31 @@ class Comparing:
         if here is None:
             return
         sources, truth = self._sources(here, label), self._reference_map(here)
-        volume, pairs = here.volume, truth is None
+        volume, pairs, asked = here.volume, truth is None, self._asked(label)
+        reference = self.reference.name if self.reference is not None else ""
 
         def work(_: JobContext) -> list[Row]:
-            masks = _masks(sources, label)
-            return _pairs(masks, volume) if truth is None else _against(truth, label, masks, volume)
+            wanted = None if truth is None else _needed(truth, asked, reference)
+            masks = _masks(sources, asked)
+            return (
+                pair_rows(masks, volume) if wanted is None else rows_against(wanted, masks, volume)
+            )
 
         self._run(work, lambda rows: self.compared.emit(pairs, rows))
 
-    def _sources(self, here: Annotation, label: int) -> dict[str, _Source]:
-        """Name → where a mask comes from; nothing is searched through yet."""
+    def _asked(self, label: int) -> _Asked:
+        return label, self.structures().get(label, f"label {label}")
+
+    def _sources(self, here: Annotation, label: int, *, voting: bool = False) -> dict[str, _Source]:
+        """Name → where a mask comes from, or a vote; nothing is searched through yet."""
         found: dict[str, _Source] = {}
         obj, shape = self._controller.objects.get(label), here.volume.shape
         if obj is not None and obj.masks:
             found[ANNOTATION] = lambda: obj.mask(shape)
         for layer in self.layers():
+            derived = derivation_of(layer)
+            if derived == "disagreement" or (voting and derived):
+                continue
             with contextlib.suppress(LungFMError):  # a mask of another image is none to compare
                 found[layer.name] = reference_of(layer, here.volume)
         return found
@@ -173,7 +169,7 @@ class Comparing:
         if self.reference is None:
             return None
         try:
-            return reference_of(self.reference, here.volume)
+            return _mask_layer(self.reference, here.volume)
         except LungFMError as error:
             self._controller.noticed.emit(explain(error))
             return None
@@ -184,24 +180,28 @@ class Comparing:
         here = self._begin()
         if here is None:
             return
-        sources = self._sources(here, label)
+        sources, asked = self._sources(here, label, voting=True), self._asked(label)
         name = "STAPLE" if method == "staple" else method
-        self._run(
-            lambda _: consensus(_several(_masks(sources, label)), method).mask,
-            lambda mask: self._add(mask.astype(np.uint8) * np.uint8(label), name, here),
-        )
+
+        def done(mask: MaskArray) -> None:
+            labels = mask.astype(np.uint8) * np.uint8(label)
+            self._add(labels, name, here, dict([asked]), "consensus")
+
+        self._run(lambda _: consensus(several(_masks(sources, asked)), method).mask, done)
 
     def disagreement(self, label: int) -> None:
         """Add a layer of the voxels on which masks, and the reference if any, disagree."""
         here = self._begin()
         if here is None:
             return
-        sources, truth = self._sources(here, label), self._reference_map(here)
-        if truth is not None and self.reference is not None:
-            sources[self.reference.name] = truth
+        sources, asked = self._sources(here, label, voting=True), self._asked(label)
+        reference = self.reference
+        truth = self._reference_map(here)
+        if truth is not None and reference is not None and derivation_of(reference) is None:
+            sources[reference.name] = truth
         self._run(
-            lambda _: disagreement(_several(_masks(sources, label))),
-            lambda votes: self._add(votes, "disagreement", here),
+            lambda _: disagreement(several(_masks(sources, asked))),
+            lambda votes: self._add(votes, "disagreement", here, derived="disagreement"),
         )
 
     def run_automatic(self, name: str) -> None:
@@ -251,18 +251,18 @@ class Comparing:
         if here is None:
             return
         try:
-            labels = reference_of(layer, here.volume)
+            labels = _mask_layer(layer, here.volume)
         except LungFMError as error:
             self._controller.noticed.emit(explain(error))
             return
-        name = layer.name
+        name, asked = layer.name, self._asked(label)
 
         def done(mask: MaskArray) -> None:
             if self._controller.annotation is here:
                 layer.visible = False
                 self._controller.start_from(mask, name)
 
-        self._run(lambda _: _needed(labels, label, name), done)
+        self._run(lambda _: _needed(labels, asked, name), done)
 
     def outlines(self, *, only: bool) -> None:
         """Show all masks as outlines, or filled; those that are computed later as well."""
@@ -285,7 +285,12 @@ class Comparing:
         self.progressed.emit(None)
 
     def _add(
-        self, labels: Any, name: str, here: Annotation, names: Mapping[int, str] | None = None
+        self,
+        labels: Any,
+        name: str,
+        here: Annotation,
+        names: Mapping[int, str] | None = None,
+        derived: Derivation | None = None,
     ) -> None:
         viewer = self._controller.viewer
         if self._controller.annotation is not here:
@@ -299,6 +304,8 @@ class Comparing:
             metadata=info.to_metadata(),
             **placement_of(here.image),
         )
+        if derived is not None:
+            mark_derived(layer, derived)
         layer.contour = self._contour
         # Under what is being drawn: prompts and masks stay on top.
         viewer.layers.move(viewer.layers.index(layer), viewer.layers.index(here.layers.masks))
@@ -322,70 +329,37 @@ def _percent(context: JobContext, tell: Callable[[float], None]) -> ProgressCall
     return progress
 
 
-def _structure(label_map: LabelMap, label: int) -> MaskArray | None:
+def _mask_layer(layer: Labels, volume: Volume) -> LabelMap:
+    """Return the labels of a layer, but not of one that counts where masks disagree."""
+    if derivation_of(layer) == "disagreement":
+        msg = f"'{layer.name}' shows where masks disagree, it is no mask; choose a mask instead"
+        raise LayerError(msg)
+    return reference_of(layer, volume)
+
+
+def _structure(label_map: LabelMap, asked: _Asked) -> MaskArray | None:
     """Return the mask of a structure, ``None`` where the map does not have it."""
-    mask = label_map.mask(label)
-    if mask.any():
-        return mask
-    present = label_map.present()
-    alone = len(present) == 1 and present[0] not in LUNG_LABELS
-    plain = present == (1,) and label == int(Structure.TUMOUR) and not label_map.labels
-    return label_map.mask(present[0]) if alone or plain else None
+    found = matching_label(label_map.labels, label_map.present(), *asked)
+    return None if found is None else label_map.mask(found)
 
 
-def _needed(label_map: LabelMap, label: int, name: str) -> MaskArray:
-    mask = _structure(label_map, label)
+def _needed(label_map: LabelMap, asked: _Asked, name: str) -> MaskArray:
+    mask = _structure(label_map, asked)
     if mask is None:
-        msg = f"'{name}' does not have this structure; choose another structure or mask"
+        msg = (
+            f"'{name}' does not have this structure ('{asked[1]}'), it has {_listed(label_map)}: "
+            "choose another structure or mask"
+        )
         raise LayerError(msg)
     return mask
 
 
-def _masks(sources: Mapping[str, _Source], label: int) -> dict[str, MaskArray]:
+def _masks(sources: Mapping[str, _Source], asked: _Asked) -> dict[str, MaskArray]:
     made = {
-        name: _structure(source, label) if isinstance(source, LabelMap) else source()
+        name: _structure(source, asked) if isinstance(source, LabelMap) else source()
         for name, source in sources.items()
     }
     return {name: mask for name, mask in made.items() if mask is not None}
-
-
-def _several(masks: dict[str, MaskArray]) -> dict[str, MaskArray]:
-    if len(masks) < 2:
-        msg = "this needs two masks of the structure at least: draw or compute another one"
-        raise LayerError(msg)
-    return masks
-
-
-def _pairs(masks: dict[str, MaskArray], volume: Volume) -> list[Row]:
-    if len(masks) < 2:
-        msg = "compare needs a reference (chosen in Annotate), or two masks of the structure"
-        raise LayerError(msg)
-    return [
-        Row(
-            f"{p.first} / {p.second}",
-            p.dice,
-            p.iou,
-            p.hd95_mm,
-            p.nsd_2mm,
-            p.volume_difference_ml,
-        )
-        for p in pairwise_agreement(masks, volume.spacing)
-    ]
-
-
-def _against(
-    truth: LabelMap, label: int, masks: Mapping[str, MaskArray], volume: Volume
-) -> list[Row]:
-    reference, per_voxel = _needed(truth, label, "the reference"), volume.geometry.voxel_volume_ml
-    if not masks:
-        msg = "there is no mask of this structure to compare yet: draw or compute one"
-        raise LayerError(msg)
-    rows = []
-    for name, mask in masks.items():
-        (pair,) = pairwise_agreement({name: mask, "\0reference": reference}, volume.spacing)
-        size = int(np.count_nonzero(mask)) * per_voxel
-        rows.append(Row(name, pair.dice, pair.iou, pair.hd95_mm, pair.nsd_2mm, size))
-    return sorted(rows, key=lambda row: (np.isnan(row.dice), -row.dice))
 
 
 def _listed(found: LabelMap) -> str:

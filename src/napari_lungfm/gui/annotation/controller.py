@@ -220,7 +220,9 @@ class Controller(Workbench):
         def work(context: JobContext) -> Report:
             return engine.walk(label, direction, until, context, self._on_slice)
 
-        self.submit(work, self._on_walked, self._on_walk_failed)
+        self.submit(
+            work, lambda report: self._on_walked(report, direction, until), self._on_walk_failed
+        )
 
     def _on_slice(self, z: int, patch: Patch | None, state: SessionState) -> None:
         if self._walk is None:
@@ -231,7 +233,7 @@ class Controller(Workbench):
         self._walk = Walking(self._walk.label, z, self._walk.done + 1)
         self.walking.emit(self._walk)
 
-    def _on_walked(self, report: Report) -> None:
+    def _on_walked(self, report: Report, direction: Direction, until: int | None) -> None:
         done = self._walk.done if self._walk else 0
         self._end_walk()
         self.acted(report, "propagate")
@@ -240,10 +242,25 @@ class Controller(Workbench):
         if obj is None or extent is None:
             return
         size = obj.voxels * self.voxel_volume_ml()
-        self.say(
-            "done",
-            f"'{obj.name}': slices {extent[0]} to {extent[1]}, {size:.1f} mL "
-            f"({done} slices in {report.seconds:.1f} s).",
+        text = f"'{obj.name}': slices {extent[0]} to {extent[1]}, {size:.1f} mL"
+        edge = self._edge_reached(extent, direction, until)
+        if edge:
+            stop = f"it reaches the {edge} slice of the image: check the end, or set a stop."
+            self.say("warning", f"{text}; {stop}")
+        else:
+            self.say("done", f"{text} ({done} slices in {report.seconds:.1f} s).")
+
+    def _edge_reached(
+        self, extent: tuple[int, int], direction: Direction, until: int | None
+    ) -> str:
+        """Say at which end of the image, not wished for, a propagation has ended."""
+        here = self.annotation
+        last = here.volume.shape[0] - 1 if here is not None else -1
+        edges = (("first", 0, extent[0], "up"), ("last", last, extent[1], "down"))
+        return " and the ".join(
+            word
+            for word, edge, end, away in edges
+            if end == edge and direction != away and until != edge
         )
 
     def _on_walk_failed(self, error: BaseException) -> None:
@@ -301,7 +318,12 @@ class Controller(Workbench):
 
     def rename(self, label: int, name: str) -> None:
         """Give an object another name."""
-        if label in self.objects and name.strip() and self.objects[label].name != name.strip():
+        if label not in self.objects:
+            return
+        if not name.strip():
+            kept = self.objects[label].name
+            self.say("warning", f"An object needs a name: it is still called '{kept}'.")
+        elif self.objects[label].name != name.strip():
             self.act(lambda s: s.rename_object(label, name.strip()), label, "object")
 
     def set_locked(self, label: int, *, locked: bool) -> None:

@@ -42,7 +42,7 @@ class Measuring:
         controller.opened.connect(self._forget)
 
     def measure(self) -> None:
-        """Measure, draw the diameters, and tell."""
+        """Measure, draw the diameters, tell where the longest is, and go there."""
         here = self._controller.annotation
         if here is None or not any(each.masks for each in self._controller.objects.values()):
             self._controller.noticed.emit(
@@ -57,6 +57,7 @@ class Measuring:
             self.measures, self.up_to_date = measures, self._controller.state is state
             self._draw(measures)
             self.measured.emit(measures)
+            self._show_longest(measures)
 
         self._background.submit(
             lambda _: _measure(state, volume),
@@ -71,6 +72,17 @@ class Measuring:
     def show(self, measures: LesionMeasures) -> None:
         """Go to the slice of the longest diameter."""
         self._controller.go_to(measures.diameters.z)
+
+    def _show_longest(self, measures: Sequence[LesionMeasures]) -> None:
+        """Go to the longest diameter of the active object, or of all, and say where it is."""
+        active = [each for each in measures if each.label == self._controller.active]
+        longest = max(active or measures, key=lambda each: each.diameters.long_mm, default=None)
+        if longest is None:
+            return
+        self.show(longest)
+        found = longest.diameters
+        text = f"'{longest.name}': longest diameter {found.long_mm:.1f} mm, on slice {found.z}."
+        self._controller.noticed.emit(Notice("done", text))
 
     def _draw(self, measures: Sequence[LesionMeasures]) -> None:
         here, viewer = self._controller.annotation, self._controller.viewer

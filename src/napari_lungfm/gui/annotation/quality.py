@@ -16,6 +16,7 @@ from napari_lungfm.gui.annotation.controller import Controller
 from napari_lungfm.gui.annotation.facts import Annotation, Interaction
 from napari_lungfm.gui.annotation.images import reference_of
 from napari_lungfm.gui.annotation.jobs import JobQueue
+from napari_lungfm.gui.annotation.matching import matching_label
 from napari_lungfm.gui.annotation.notices import Notice, explain
 from napari_lungfm.inference.session import SessionState
 from napari_lungfm.metrics import SurfaceScores, surface_scores
@@ -140,19 +141,13 @@ class Quality:
     def reference_label(self, label: int) -> int | None:
         """Return the label of the reference that an object is compared with.
 
-        The same value; else the same name; else the only one that there is.
+        See `matching_label`.
         """
         reference = self._reference
         if reference is None:
             return None
-        present = self._present
-        if label in present:
-            return label
         obj = self._controller.objects.get(label)
-        named = [v for v, name in reference.labels.items() if obj and name == obj.name]
-        if named and named[0] in present:
-            return named[0]
-        return present[0] if len(present) == 1 else None
+        return matching_label(reference.labels, self._present, label, obj.name if obj else None)
 
     # ------------------------------------------------------------------ following
     def _on_opened(self) -> None:

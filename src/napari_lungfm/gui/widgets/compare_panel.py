@@ -22,8 +22,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_lungfm.gui.annotation.comparing import ANNOTATION, Computable, Row, computable
+from napari_lungfm.gui.annotation.comparing import ANNOTATION, Computable, computable
 from napari_lungfm.gui.annotation.notices import Notice
+from napari_lungfm.gui.annotation.scoring import Row
 from napari_lungfm.gui.widgets.docked import DockedWidget
 from napari_lungfm.gui.widgets.layer_combo import LayerCombo
 from napari_lungfm.gui.widgets.look import heading, look_of
@@ -175,6 +176,7 @@ class ComparePanel(DockedWidget):
             )
             for j, text in enumerate(values):
                 item = QTableWidgetItem(text)
+                item.setToolTip(text)
                 item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
                 self.table.setItem(i, j, item)
         self.table.resizeRowsToContents()
@@ -187,6 +189,8 @@ class ComparePanel(DockedWidget):
             self.table.horizontalHeaderItem(i).setToolTip(tip)
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        # Volumes have up to four digits before the point; the scores share what is left.
+        header.setSectionResizeMode(len(_COLUMNS), QHeaderView.ResizeMode.ResizeToContents)
         self.table.verticalHeader().setMaximumWidth(_NAME_WIDTH)
 
     def _on_run(self) -> None:

@@ -119,8 +119,14 @@ class ObjectTable(QWidget):
         self._controller.choose(int(item.data(0, _LABEL)))
 
     def _on_renamed(self, item: QTreeWidgetItem, column: int) -> None:
-        if column == 0:
-            self._controller.rename(int(item.data(0, _LABEL)), item.text(0))
+        if column != 0:
+            return
+        label, name = int(item.data(0, _LABEL)), item.text(0)
+        obj = self._controller.objects.get(label)
+        if obj is not None and name.strip() in ("", obj.name):  # no other name: as before
+            with QSignalBlocker(self.tree):
+                item.setText(0, obj.name)
+        self._controller.rename(label, name)
 
     def _on_lock(self) -> None:
         obj = self._controller.active_object
