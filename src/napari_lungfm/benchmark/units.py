@@ -119,8 +119,7 @@ def count_unit(
     Returns
     -------
     int or None
-        ``None`` where no network ran in this process: of prompts alone, and of nnU-Net, which
-        runs in a process of its own.
+        ``None`` where no network ran in this process, as of prompts alone.
     """
     wanted = [structure for structure in unit.structures if structure in case.structures]
     if not wanted or not model_card(unit.runs).parameters:
