@@ -81,10 +81,8 @@ def do_unit(
             raise DataError(unit.problem)
         if not wanted:
             work.notes.append(_nothing_to_score(unit))
-        elif unit.automatic:
-            _segment(unit, case, models, meter, work)
         else:
-            _prompt(unit, case, wanted, models, meter, prompted_by, work)
+            _compute(unit, case, wanted, models, meter, prompted_by, work)
     # A model is other people's code: one that fails on one case must not end a long run.
     except Exception as problem:  # noqa: BLE001
         error = one_line(problem)
@@ -126,15 +124,27 @@ def count_unit(
         return None
     models.close_case()
     macs, _ = count_macs(
-        lambda: (
-            _segment(unit, case, models, Meter(), _Work())
-            if unit.automatic
-            else _prompt(unit, case, wanted, models, Meter(), prompted_by, _Work())
-        )
+        lambda: _compute(unit, case, wanted, models, Meter(), prompted_by, _Work())
     )
     if prompted_by is None:
         return macs or None
     return None if prompted_by.macs is None or not macs else macs + prompted_by.macs
+
+
+def _compute(
+    unit: Unit,
+    case: Case,
+    wanted: list[Structure],
+    models: Models,
+    meter: Meter,
+    prompted_by: AutomaticMask | None,
+    work: _Work,
+) -> None:
+    """Let the model of a unit do its work, with prompts or without."""
+    if unit.automatic:
+        _segment(unit, case, models, meter, work)
+    else:
+        _prompt(unit, case, wanted, models, meter, prompted_by, work)
 
 
 def _segment(unit: Unit, case: Case, models: Models, meter: Meter, work: _Work) -> None:

@@ -155,8 +155,9 @@ class LungFMPredictor:
         logits, presence, quality = self._ask([look])
         if clicks:  # they correct what is found without them, as in the training
             found = (logits[0] > 0).float()
-            marked = self._look(z, window, boxes, clicks, toward)
-            look = replace(look, clicks=marked.clicks, prior=found, prior_kind="same")
+            look = replace(
+                look, clicks=_marks(clicks, window, look.planes), prior=found, prior_kind="same"
+            )
             logits, presence, quality = self._ask([look])
         there = float(presence[0].sigmoid())
         whole = self._whole(logits, window)
@@ -188,16 +189,12 @@ class LungFMPredictor:
             bottom, right = window.place(one.y1, one.x1)
             cover = filled_box((top, left, bottom, right), planes)
             box = cover if box is None else torch.maximum(box, cover)
-        positive, negative = (
-            [window.place(c.y + 0.5, c.x + 0.5) for c in clicks if c.positive == kind]
-            for kind in (True, False)
-        )
         return Look(
             planes=planes,
             step=self._step_mm / side_mm,
             side_mm=side_mm,
             box=box,
-            clicks=torch.stack([spots(positive, planes), spots(negative, planes)]),
+            clicks=_marks(clicks, window, planes),
         )
 
     def _with_prior(
@@ -264,6 +261,15 @@ def _hull(boxes: Sequence[Box], clicks: Sequence[Click], z: int) -> Box:
     y0, x0, _, _ = (min(values) for values in zip(*ends, strict=True))
     _, _, y1, x1 = (max(values) for values in zip(*ends, strict=True))
     return Box(z, y0, x0, y1, x1)
+
+
+def _marks(clicks: Sequence[Click], window: Window, planes: Tensor) -> Tensor:
+    """Return the spots of positive and of negative clicks in a window, as a `Look` has them."""
+    positive, negative = (
+        [window.place(c.y + 0.5, c.x + 0.5) for c in clicks if c.positive == kind]
+        for kind in (True, False)
+    )
+    return torch.stack([spots(positive, planes), spots(negative, planes)])
 
 
 def _say_present(boxes: Sequence[Box], clicks: Sequence[Click]) -> bool:
