@@ -24,7 +24,9 @@ from napari_lungfm.geometry import Structure
 from napari_lungfm.models.automatic.trained import hash_image, is_trained_model
 from napari_lungfm.models.registry import create_automatic_model, trained_model
 from napari_lungfm.training.automatic.config import load_training
+from napari_lungfm.training.automatic.nnunet.config import NNUNetTraining
 from napari_lungfm.training.automatic.run import train_automatic
+from napari_lungfm.training.automatic.settings import TrainingSettings
 
 
 def cohort(arguments: argparse.Namespace) -> PhantomCohort:
@@ -73,6 +75,13 @@ def score(folder: Path, spec: PhantomCohort, device: str) -> list[dict]:
     return rows
 
 
+def fewer_epochs(config: TrainingSettings, epochs: int) -> TrainingSettings:
+    """Return the same training with so many epochs; nnU-Net's stand beside its other settings."""
+    if isinstance(config, NNUNetTraining):
+        return config.model_copy(update={"epochs": epochs})
+    return config.model_copy(update={"fit": config.fit.model_copy(update={"epochs": epochs})})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config")
@@ -87,8 +96,7 @@ def main() -> None:
     spec = cohort(arguments)
     config = load_training(arguments.config).model_copy(update={"cohort": spec})
     if arguments.epochs:
-        fit = config.fit.model_copy(update={"epochs": arguments.epochs})
-        config = config.model_copy(update={"fit": fit})
+        config = fewer_epochs(config, arguments.epochs)
 
     def listener(progress) -> None:
         if progress.epoch_ended:

@@ -98,11 +98,18 @@ def write_and_close(
     folder: "RunFolder", out: Path | None, as_json: bool, *, overlay_cases: int = 20
 ) -> int:
     """Write the report of a run, then say how the run ended; see `close`."""
+    from napari_lungfm._core.environment import available_cores
     from napari_lungfm.benchmark.report import write_report
 
     note("writing the report")
     with stderr_console().status("writing the report") as status:
-        files = write_report(folder, out=out, overlay_cases=overlay_cases, progress=status.update)
+        files = write_report(
+            folder,
+            out=out,
+            overlay_cases=overlay_cases,
+            processes=available_cores(),
+            progress=status.update,
+        )
     return _print_end(
         folder, files.html, files.summary, (files.n_planned, files.n_done), files.failures, as_json
     )

@@ -7,6 +7,7 @@ and counted.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -309,16 +310,27 @@ def _signed_rank_p(ranks: Float1D, upper: float) -> float:
     """
     if not len(ranks):
         return 1.0
-    doubled = np.rint(2 * ranks).astype(int)
-    chance = np.zeros(doubled.sum() + 1)
+    doubled = np.rint(2 * np.sort(ranks)).astype(int)
+    chance = _rank_sum_distribution(tuple(doubled.tolist()))
+    observed = round(2 * upper)
+    lower_tail, upper_tail = chance[: observed + 1].sum(), chance[observed:].sum()
+    return float(min(1.0, 2 * min(lower_tail, upper_tail)))
+
+
+@lru_cache(maxsize=64)
+def _rank_sum_distribution(doubled: tuple[int, ...]) -> Float1D:
+    """Probability of every sum of positive ranks, which are given times two.
+
+    Kept, because pairs without ties on the same patients share it, and a run has hundreds.
+    """
+    chance = np.zeros(sum(doubled) + 1)
     chance[0] = 1.0
     for rank in doubled:
         moved = np.zeros_like(chance)
         moved[rank:] = chance[: chance.size - rank]
         chance = (chance + moved) / 2
-    observed = round(2 * upper)
-    lower_tail, upper_tail = chance[: observed + 1].sum(), chance[observed:].sum()
-    return float(min(1.0, 2 * min(lower_tail, upper_tail)))
+    chance.setflags(write=False)
+    return chance
 
 
 def _ranks(scores: Float2D) -> Float2D:

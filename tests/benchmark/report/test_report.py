@@ -2,6 +2,9 @@ import errno
 import math
 import re
 import shutil
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pandas as pd
 import pytest
 
 from napari_lungfm._core.exceptions import DataError, OutputError
-from napari_lungfm.benchmark.report import figures, html, summarise, write_report
+from napari_lungfm.benchmark.report import figures, html, summarise, write, write_report
 from napari_lungfm.benchmark.report.comparisons import families
 from napari_lungfm.benchmark.report.example import example_command
 from napari_lungfm.benchmark.report.folder import MARKER
@@ -195,6 +198,36 @@ def test_same_records_same_files(make_run, several):
     assert names
     for name in names:
         assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes(), name
+
+
+def test_a_second_process_draws_the_same_figures(make_run, several, monkeypatch):
+    monkeypatch.setattr(write, "_MANY_UNITS", 1)
+    one = write_report(make_run(several, name="one"))
+    two = write_report(make_run(several, name="two"), processes=2)
+    assert one.figures
+    assert [p.name for p in one.figures] == [p.name for p in two.figures]
+    for mine, other in zip(one.figures, two.figures, strict=True):
+        assert mine.read_bytes() == other.read_bytes(), mine.name
+
+
+def test_figures_that_the_second_process_does_not_deliver_are_drawn_here(
+    make_run, several, monkeypatch
+):
+    class Broken(Executor):
+        def submit(self, function, /, *arguments, **keywords):
+            future = Future()
+            future.set_running_or_notify_cancel()
+            future.set_exception(BrokenProcessPool())
+            return future
+
+    @contextmanager
+    def helper(run, processes):
+        yield Broken()
+
+    one = write_report(make_run(several, name="one"))
+    monkeypatch.setattr(write, "_helper", helper)
+    two = write_report(make_run(several, name="two"))
+    assert [p.read_bytes() for p in one.figures] == [p.read_bytes() for p in two.figures]
 
 
 def test_a_report_that_fails_leaves_the_old_one(make_run, make_record, monkeypatch):

@@ -164,7 +164,7 @@ def to_png(figure: Figure) -> bytes:
         format="png",
         facecolor="white",
         metadata={"Software": None},
-        pil_kwargs={"compress_level": 3},
+        pil_kwargs={"compress_level": 1},
     )
     return stream.getvalue()
 

@@ -231,11 +231,11 @@ def _unit_rows(units: pd.DataFrame, structure: str) -> list[dict[str, Any]]:
 
 
 def _costs(costs: pd.DataFrame, cohort: str, looks: Rows) -> list[dict[str, Any]]:
-    own = costs[costs["cohort"] == cohort]
+    groups = dict(list(costs[costs["cohort"] == cohort].groupby(["method", "protocol"])))
     rows = []
     for method, protocol in looks:
-        group = own[(own["method"] == method) & (own["protocol"] == protocol)]
-        if group.empty:
+        group = groups.get((method, protocol))
+        if group is None:
             continue
         fine = group[group["status"] == "ok"]
         memory = fine["peak_rss_mb"].astype(float)

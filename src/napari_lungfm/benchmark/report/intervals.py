@@ -80,7 +80,7 @@ def _limits(values: Float2D) -> Float2D:
     influence = (values - mean) / n
     acceleration = (influence**3).sum(axis=0) / (6 * ((influence**2).sum(axis=0)) ** 1.5)
     limits = np.empty((values.shape[1], 2))
-    sampled.sort(axis=0)
+    sampled = np.sort(np.ascontiguousarray(sampled.T)).T  # rows next to each other sort faster
     for i, z in enumerate((ndtri(_TAIL), ndtri(1 - _TAIL))):
         moved = bias + z
         level = ndtr(bias + moved / (1 - acceleration * moved))

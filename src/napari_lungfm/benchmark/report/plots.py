@@ -1,9 +1,13 @@
 """The figures of a report, drawn cohort by cohort."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from napari_lungfm._core.files import slug
@@ -60,50 +64,155 @@ _CAPTIONS = {
 }
 
 
-def draw_plots(place: Path, content: Content) -> list[Plot]:
-    """Draw the plots of all cohorts and write them as SVG and PNG into a new folder."""
-    place.mkdir()
-    plots = []
-    for number, note in enumerate(content.header.cohorts, 1):
-        with canvas.style():
-            for name, figure in _figures_of(content, note.name):
-                svg, _ = _save(figure, place, f"{slug(note.name)}--{name}")
-                plots.append(Plot(f"f{number}-{name}", svg, note.name, *_CAPTIONS[name], name))
-    return plots
+class Plots:
+    """The plots of all cohorts, drawn by this process and by a second one, if there is one.
+
+    Every figure is drawn twice (SVG and PNG), which takes as long as all statistics of a large
+    run; figures do not depend on each other, and the same data give the same file in any process.
+
+    Parameters
+    ----------
+    content
+        What is drawn.
+    helper
+        Draws from now on, while the caller does something else. What it has not begun when
+        `write` is called is drawn here.
+    """
+
+    def __init__(self, content: Content, helper: Executor | None = None) -> None:
+        self._jobs = [
+            _Job(f"f{number}-{name}", name, parts)
+            for number, note in enumerate(content.header.cohorts, 1)
+            if (parts := _parts(content, note.name)) is not None
+            for name in _FIGURES
+        ]
+        self._begun: list[Future[_Drawn | None] | None] = [
+            helper.submit(_draw, job.name, job.parts) if helper else None for job in self._jobs
+        ]
+
+    def write(self, place: Path) -> list[Plot]:
+        """Write the plots as SVG and PNG into a new folder."""
+        place.mkdir()
+        # From the end: the second process begins at the start.
+        drawn = [
+            self._drawn(job, begun)
+            for job, begun in reversed(list(zip(self._jobs, self._begun, strict=True)))
+        ]
+        plots = []
+        for job, files in zip(self._jobs, reversed(drawn), strict=True):
+            if files is not None:
+                cohort = job.parts.cohort
+                svg = files.write(place, f"{slug(cohort)}--{job.name}")
+                plots.append(Plot(job.identifier, svg, cohort, *_CAPTIONS[job.name], job.name))
+        return plots
+
+    @staticmethod
+    def _drawn(job: "_Job", begun: "Future[_Drawn | None] | None") -> "_Drawn | None":
+        if begun is not None and not begun.cancel():
+            try:
+                return begun.result()
+            except BrokenProcessPool:
+                pass  # the second process is gone; nothing is lost but time
+        return _draw(job.name, job.parts)
 
 
-def _save(figure: Figure, place: Path, stem: str) -> tuple[str, bytes]:
-    svg, png = canvas.to_svg(figure), canvas.to_png(figure)
-    (place / f"{stem}.svg").write_text(svg, encoding="utf-8", newline="\n")
-    (place / f"{stem}.png").write_bytes(png)
-    return svg, png
+@dataclass(frozen=True)
+class _Parts:
+    """What the figures of one cohort are drawn from."""
+
+    cohort: str
+    structure: str
+    looks: figures.Rows
+    cases: pd.DataFrame
+    summary: pd.DataFrame
+    costs: pd.DataFrame
+    profile: pd.DataFrame
+    curves: pd.DataFrame
+    jitter: pd.DataFrame
+    prompts: pd.DataFrame
+    fractions: list[fractions.Curve]
 
 
-def _figures_of(content: Content, cohort: str) -> Iterator[tuple[str, Figure]]:
+@dataclass(frozen=True)
+class _Job:
+    identifier: str
+    name: str
+    parts: _Parts
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    svg: str
+    png: bytes
+
+    def write(self, place: Path, stem: str) -> str:
+        (place / f"{stem}.svg").write_text(self.svg, encoding="utf-8", newline="\n")
+        (place / f"{stem}.png").write_bytes(self.png)
+        return self.svg
+
+
+def _parts(content: Content, cohort: str) -> _Parts | None:
+    """``None`` for a cohort without a score."""
     cases = content.part(content.cases, cohort)
     if cases.empty:
-        return
-    summary, costs = content.part(content.summary, cohort), content.part(content.costs, cohort)
-    profile, curve, jitter, prompts = (
+        return None
+    profile, curves, jitter, prompts = (
         frame[frame["cohort"] == cohort]
         for frame in (content.profile, content.curves, content.jitter, content.prompts)
     )
-    counts = costs.groupby("method")["parameters"].max().astype(float).dropna()
+    return _Parts(
+        cohort,
+        content.structure,
+        content.looks,
+        cases,
+        content.part(content.summary, cohort),
+        content.part(content.costs, cohort),
+        profile,
+        curves,
+        jitter,
+        prompts,
+        [each for each in content.fractions if each.cohort == cohort],
+    )
+
+
+def _draw(name: str, parts: _Parts) -> _Drawn | None:
+    """Draw one figure; ``None`` where there is nothing that it could show."""
+    with canvas.style():
+        figure = _FIGURES[name](parts)
+        return None if figure is None else _Drawn(canvas.to_svg(figure), canvas.to_png(figure))
+
+
+def _compute(parts: _Parts) -> Figure | None:
+    points = compute.compute_points(parts.summary, parts.costs)
+    return compute.compute_figure(points, parts.looks, parts.cohort, parts.structure)
+
+
+def _cost(parts: _Parts) -> Figure | None:
+    counts = parts.costs.groupby("method")["parameters"].max().astype(float).dropna()
     parameters = {str(name): float(value) for name, value in counts.items()}
-    tuned = [each for each in content.fractions if each.cohort == cohort]
-    points, looks = compute.compute_points(summary, costs), content.looks
-    made = {
-        "dice": figures.dice_by_method(cases, summary, looks),
-        "volume": figures.dice_by_volume(cases, looks),
-        "slices": figures.dice_along_axis(profile, looks) if len(profile) else None,
-        "fractions": fractions.curve_figure(tuned, content.structure),
-        "compute": compute.compute_figure(points, looks, cohort, content.structure),
-        "cost": figures.cost(summary, parameters, looks),
-        "prompts": prompting.prompt_figure(prompts, looks),
-        "jitter": prompting.jitter_figure(jitter, looks),
-        "corrections": corrections.curve_figure(curve, looks) if len(curve) else None,
-    }
-    yield from ((name, figure) for name, figure in made.items() if figure is not None)
+    return figures.cost(parts.summary, parameters, parts.looks)
+
+
+def _slices(parts: _Parts) -> Figure | None:
+    return figures.dice_along_axis(parts.profile, parts.looks) if len(parts.profile) else None
+
+
+def _corrections(parts: _Parts) -> Figure | None:
+    return corrections.curve_figure(parts.curves, parts.looks) if len(parts.curves) else None
+
+
+#: By name, in the order in which they are shown.
+_FIGURES: dict[str, Callable[[_Parts], Figure | None]] = {
+    "dice": lambda parts: figures.dice_by_method(parts.cases, parts.summary, parts.looks),
+    "volume": lambda parts: figures.dice_by_volume(parts.cases, parts.looks),
+    "slices": _slices,
+    "fractions": lambda parts: fractions.curve_figure(parts.fractions, parts.structure),
+    "compute": _compute,
+    "cost": _cost,
+    "prompts": lambda parts: prompting.prompt_figure(parts.prompts, parts.looks),
+    "jitter": lambda parts: prompting.jitter_figure(parts.jitter, parts.looks),
+    "corrections": _corrections,
+}
 
 
 def draw_overlays(
@@ -147,10 +256,11 @@ def draw_figure_one(place: Path, content: Content, drawn: list[CaseOverlay]) -> 
         with canvas.style():
             figure = montage.montage(own, content.looks, _roles(content, note.name))
             if figure is not None:
-                _, png = _save(figure, place, f"{slug(note.name)}--overlays")
+                drawn_one = _Drawn(canvas.to_svg(figure), canvas.to_png(figure))
+                drawn_one.write(place, f"{slug(note.name)}--overlays")
                 title = "Figure 1: the same slices under every method"
                 # Full of images, which Matplotlib gives one id each time they are shown.
-                image = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+                image = f"data:image/png;base64,{base64.b64encode(drawn_one.png).decode('ascii')}"
                 text = f'<img src="{image}" alt="{title}">'
                 ids = f"f{number}-overlays"
                 plots.append(Plot(ids, text, note.name, title, figure_one.RULE, "overlays"))

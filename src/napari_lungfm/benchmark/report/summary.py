@@ -78,8 +78,9 @@ def summarise_cases(cases: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     cases = in_order(cases)
     if cases.empty:  # nothing but units of another kind
         return _nothing()
-    grouped = cases.groupby(ROW, sort=False)
-    summary = _counts(cases).join(_means(list(grouped), main_structure(cases)))
+    counts = _counts(cases)
+    shown = (counts["structure"] == main_structure(cases)).to_numpy()
+    summary = counts.join(_means(cases, shown))
     summary = summary.merge(skills(cases, ROW), on=ROW, how="left")
     summary["skill_n"] = summary["skill_n"].fillna(0).astype(int)
     return summary.merge(_seconds(costs), on=["cohort", "protocol", "method"], how="left")
@@ -107,13 +108,16 @@ def _counts(cases: pd.DataFrame) -> pd.DataFrame:
     return names.join(grouped[counts].sum().reset_index(drop=True).astype(int))
 
 
-def _means(groups: list[tuple[Any, pd.DataFrame]], main: str) -> pd.DataFrame:
+def _means(cases: pd.DataFrame, shown: npt.NDArray[np.bool_]) -> pd.DataFrame:
     """Means of every score of every row, and intervals of those that have them."""
-    table = _Padded([group for _, group in groups])
+    grouped = cases.groupby(ROW, sort=False)
+    # Scores stand side by side, a column per row of the table, shorter ones padded with NaN.
+    places = grouped.cumcount().to_numpy(), grouped.ngroup().to_numpy()
+    shape = (int(places[0].max()) + 1, len(shown))
     columns: dict[str, Any] = {}
-    shown = np.array([names[ROW.index("structure")] == main for names, _ in groups])
     for name in SCORES:
-        values = table.of(name)
+        values = np.full(shape, np.nan)
+        values[places] = cases[name].to_numpy(dtype=float)
         counts = (~np.isnan(values)).sum(axis=0)
         sums = np.nansum(values, axis=0)
         columns[name] = np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
@@ -122,24 +126,10 @@ def _means(groups: list[tuple[Any, pd.DataFrame]], main: str) -> pd.DataFrame:
             wanted = np.flatnonzero(shown | (name in _SHOWN_FOR_ALL))
             found = mean_intervals(values[:, wanted])
             for end in ("low", "high"):
-                limits = np.full(len(groups), np.nan)
+                limits = np.full(len(shown), np.nan)
                 limits[wanted] = found[end]
                 columns[f"{name}_{end}"] = limits
     return pd.DataFrame(columns)
-
-
-class _Padded:
-    """Scores of groups of cases side by side ``(cases, groups)``, shorter ones padded with NaN."""
-
-    def __init__(self, groups: Sequence[pd.DataFrame]) -> None:
-        self._groups = groups
-        self._shape = (max(len(group) for group in groups), len(groups))
-
-    def of(self, name: str) -> npt.NDArray[np.float64]:
-        values = np.full(self._shape, np.nan)
-        for column, group in enumerate(self._groups):
-            values[: len(group), column] = group[name].to_numpy(dtype=float)
-        return values
 
 
 def skills(cases: pd.DataFrame, row: list[str]) -> pd.DataFrame:

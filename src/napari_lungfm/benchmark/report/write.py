@@ -3,8 +3,10 @@
 import gc
 import json
 from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,13 @@ from napari_lungfm.benchmark.report.content import Content, Tell, collect
 from napari_lungfm.benchmark.report.folder import atomic_folder
 from napari_lungfm.benchmark.report.fractions import curves_frame
 from napari_lungfm.benchmark.report.header import Header
-from napari_lungfm.benchmark.report.plots import draw_figure_one, draw_overlays, draw_plots
+from napari_lungfm.benchmark.report.plots import Plots, draw_figure_one, draw_overlays
 from napari_lungfm.benchmark.report.remarks import failures_frame, remarks
 from napari_lungfm.benchmark.report.zhu import zhu_markdown, zhu_rows
 from napari_lungfm.benchmark.store import RunFolder
+
+#: A second process needs two seconds to start; a run of fewer units is reported in a few.
+_MANY_UNITS = 3000
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +83,7 @@ def write_report(
     *,
     out: Path | None = None,
     overlay_cases: int = 20,
+    processes: int = 1,
     progress: Tell | None = None,
 ) -> ReportFiles:
     """Write the report of a run: page, tables, figures and the numbers behind them.
@@ -94,6 +100,10 @@ def write_report(
         Folder of the report; by default ``report`` in the folder of the run.
     overlay_cases
         Most cases of each cohort with overlays; 0 for none.
+    processes
+        With 2, a second process draws half of the figures of a large run. As with every use of
+        `multiprocessing`, a script that asks for it must begin its work under
+        ``if __name__ == "__main__":``.
     progress
         Called with one line before every step.
 
@@ -106,19 +116,45 @@ def write_report(
     """
     tell = progress or (lambda line: None)
     target = out if out is not None else run.root / "report"
-    with atomic_folder(Path(target)) as folder, _content(run, tell) as content:
+    with (
+        atomic_folder(Path(target)) as folder,
+        _helper(run, processes) as helper,
+        _content(run, tell) as content,
+    ):
+        drawing = Plots(content, helper)
         tell("tables")
         compared = families(content.cases[content.cases["structure"] == content.structure])
         _write_frames(folder, content, compared)
         _write_tables(folder, content)
         tell("figures")
-        plots = draw_plots(folder / "figures", content)
+        plots = drawing.write(folder / "figures")
         drawn, rule = draw_overlays(run, content, overlay_cases, tell)
         plots += draw_figure_one(folder / "figures", content, drawn)
         tell("page")
         page = html.Page(content, compared, plots, drawn, rule)
         (folder / "report.html").write_text(html.render(page), encoding="utf-8", newline="\n")
     return _files(Path(target), content)
+
+
+@contextmanager
+def _helper(run: RunFolder, processes: int) -> Iterator[Executor | None]:
+    """Start a second process where the run is large enough to pay for it.
+
+    It starts before the records are read, and imports what it needs meanwhile.
+    """
+    if processes < 2 or len(run.read_plan()) < _MANY_UNITS:
+        yield None
+        return
+    helper = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
+    try:
+        helper.submit(_ready)
+        yield helper
+    finally:
+        helper.shutdown(wait=False, cancel_futures=True)
+
+
+def _ready() -> None:
+    """Do nothing: whoever is sent this function has imported this module."""
 
 
 @contextmanager
