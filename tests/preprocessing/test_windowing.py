@@ -5,8 +5,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_lungfm._core.exceptions import DataError, UsageError
-from napari_lungfm.geometry import Volume
-from napari_lungfm.preprocessing import WINDOWS, Window, clip_and_scale, to_uint8
+from napari_lungfm.geometry import Volume, VolumeGeometry
+from napari_lungfm.preprocessing import (
+    WINDOWS,
+    Window,
+    clip_and_scale,
+    to_uint8,
+    told_if_no_hu,
+)
 
 HU = hnp.arrays(np.int16, hnp.array_shapes(min_dims=1, max_dims=3, max_side=5))
 WINDOW = st.builds(Window, st.integers(-1500, 1500), st.integers(1, 4000))
@@ -80,3 +86,37 @@ def test_nan_is_refused_and_infinities_are_clipped():
     ends = np.array([-np.inf, np.inf])
     np.testing.assert_array_equal(to_uint8(ends, WINDOWS["lung"]), [0, 255])
     np.testing.assert_array_equal(clip_and_scale(ends), [0, 1])
+
+
+def chest(shape=(4, 8, 8)):
+    values = np.full(shape, -1000, dtype=np.int16)
+    values[:, 2:6, 2:6] = 40
+    values[:, 3, 3:5] = -820
+    return values
+
+
+@pytest.mark.parametrize(
+    ("array", "told"),
+    [
+        (chest(), None),
+        (chest().astype(np.float32), None),
+        (np.where(chest() < -900, -3024, chest()), None),  # padding below, lung within
+        (np.clip(chest(), -160, 240), None),
+        (np.concatenate([np.full((2, 8, 8), -1000), chest()]), None),  # the first slices are air
+        ((chest() + 1000) / 1040.0, "values from 0 to 1:"),
+        (((chest() + 1000) / 1040.0 * 255).astype(np.uint8), "values from 0 to 255:"),
+        (chest() + 1024, "values from 24 to 1064:"),
+        (chest() / 500.0, "values from -2 to 0.08:"),
+        (np.where(chest() == -1000, -2000, chest() + 1024), "values from -2000 to 1064:"),
+        (np.zeros((4, 8, 8)), "all values are 0:"),
+        (np.full((4, 8, 8), -1000), "all values are -1000:"),
+        (np.where(chest() == 40, np.nan, chest() / 1000.0), "values from -1 to -0.82:"),
+        (np.full((4, 8, 8), np.nan), None),
+    ],
+)
+def test_images_that_are_evidently_not_in_hu_are_told(array, told):
+    text = told_if_no_hu(Volume(array, VolumeGeometry(array.shape, (2.0, 1.0, 1.0))))
+    assert (text is None) == (told is None)
+    if told is not None:
+        assert text.startswith(f"{told} this does not look like HU (air near -1000")
+        assert "\n" not in text

@@ -137,6 +137,48 @@ def test_checkpoints_and_progress(tmp_path):
         assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
+@pytest.mark.parametrize("every", [2, 5])
+def test_the_last_checkpoint_is_of_the_last_epoch(tmp_path, every):
+    module, result = _fit(tmp_path, fit={"checkpoint_every": every})
+    loaded = Regression()
+    load_weights(loaded, result.last)
+    for a, b in zip(_weights(module), _weights(loaded), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_between_checkpoints_a_fit_goes_on_from_the_one_before(tmp_path):
+    whole, _ = _fit(tmp_path / "whole", fit={"checkpoint_every": 2})
+    with pytest.raises(InterruptionError):
+        _fit(tmp_path / "parts", fit={"checkpoint_every": 2}, listener=_stop_at(11))
+    resumed, _ = _fit(tmp_path / "parts", fit={"checkpoint_every": 2}, resume=True)
+    for a, b in zip(_weights(whole), _weights(resumed), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_fit_shorter_than_its_validations_are_apart_is_validated_at_its_end(tmp_path):
+    _, result = _fit(tmp_path, fit={"validate_every": 10})
+    assert result.best.is_file()
+    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    assert [bool(row["validation/score"]) for row in rows] == [False, False, True]
+
+
+class Worse(Regression):
+    """Its score falls with every validation."""
+
+    def validation_step(self, batch, number):
+        self.log("validation/score", torch.tensor(-float(self.current_epoch)))
+
+
+def test_a_fit_that_stopped_early_is_not_gone_on_with(tmp_path):
+    settings = {"epochs": 9, "validate_every": 1, "early_stopping": 2, "checkpoint_every": 4}
+    first, result = _fit(tmp_path, module=Worse(), fit=settings)
+    assert result.epochs == 3
+    again, resumed = _fit(tmp_path, module=Worse(), fit=settings, resume=True)
+    assert resumed.epochs == 3
+    for a, b in zip(_weights(first), _weights(again), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_a_fit_is_not_begun_twice_nor_resumed_with_other_settings(tmp_path):
     with pytest.raises(InterruptionError):
         _fit(tmp_path, listener=_stop_at(6))

@@ -20,6 +20,7 @@ from napari_lungfm.preprocessing.windowing import (
     check_no_nan,
     clip_and_scale,
     to_uint8,
+    told_if_no_hu,
 )
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "resample_volume",
     "resampled_grid",
     "to_uint8",
+    "told_if_no_hu",
 ]

@@ -15,6 +15,8 @@ from napari_lungfm.geometry import Volume
 
 #: Range of HU that the paper keeps.
 HU_RANGE = (-1000.0, 1000.0)
+#: What every image of a chest has something of: air, lung or fat, in HU with room for noise.
+_LIGHT_HU = (-1200.0, -50.0)
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,41 @@ def check_no_nan(array: VoxelArray) -> None:
         count = int(np.count_nonzero(np.isnan(array)))
         msg = f"{count} voxels of the image are NaN; give them a value in HU (air is -1000) first"
         raise DataError(msg)
+
+
+def told_if_no_hu(volume: Volume) -> str | None:
+    """Tell in one line that an image is evidently not in HU; ``None`` if it may be.
+
+    Told are images that were scaled to 0 to 1 or to 8 bit, stored values without their
+    intercept, and images of a single value: nothing in them can be air, lung or fat. Images that
+    were cut to a usual window still have some of these.
+
+    Parameters
+    ----------
+    volume
+        The image. Mostly the first slices of it are looked at; all only where there is doubt.
+    """
+    lowest, highest, light = math.inf, -math.inf, False
+    for plane in volume.array:
+        if np.issubdtype(plane.dtype, np.floating):
+            plane = plane[np.isfinite(plane)]  # noqa: PLW2901
+        if not plane.size:
+            continue
+        lowest, highest = min(lowest, float(plane.min())), max(highest, float(plane.max()))
+        light = light or bool(((plane > _LIGHT_HU[0]) & (plane < _LIGHT_HU[1])).any())
+        if light and lowest < highest:
+            return None
+    if lowest > highest:
+        return None  # nothing to judge by
+    found = (
+        f"all values are {lowest:g}"
+        if lowest == highest
+        else (f"values from {lowest:g} to {highest:g}")
+    )
+    return (
+        f"{found}: this does not look like HU (air near -1000, soft tissue 0 to 100), which the "
+        "models are made for; give the CT as it was before it was scaled"
+    )
 
 
 def _parts(array: VoxelArray, out: npt.NDArray[Any]) -> "list[tuple[VoxelArray, npt.NDArray[Any]]]":

@@ -24,10 +24,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from napari_lungfm._core.environment import package_versions, source_hash
 from napari_lungfm._core.exceptions import ConfigError, LungFMError, UsageError
@@ -37,15 +37,16 @@ from napari_lungfm._core.seeding import stable_hash
 from napari_lungfm.models.foundation.runtime import pick_device
 from napari_lungfm.training.lightning_import import (
     Callback,
+    Checkpoint,
     EarlyStopping,
     Logger,
     ModelCheckpoint,
     TensorBoardLogger,
     pl,
 )
+from napari_lungfm.training.values import Count, Positive, WholeNumber
 
 SCHEMA_VERSION = 1
-Count = Annotated[int, Field(ge=1)]
 
 
 class FitError(LungFMError):
@@ -68,7 +69,8 @@ class FitSettings(BaseModel):
     deterministic
         Take deterministic kernels only: on a GPU slower, but the same at every run.
     validate_every, checkpoint_every
-        Epochs.
+        Epochs. A fit of fewer epochs is validated after its last one, where the last checkpoint
+        is written too.
     early_stopping
         Validations without improvement after which to stop; ``None``: never.
     clip_gradients
@@ -78,14 +80,14 @@ class FitSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: Count
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: WholeNumber = 0
     devices: Count = 1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     deterministic: bool = False
     validate_every: Count = 1
     checkpoint_every: Count = 1
     early_stopping: Count | None = None
-    clip_gradients: Annotated[float, Field(gt=0)] | None = None
+    clip_gradients: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,8 @@ def run_fit(
         raise UsageError(msg)
     make_folder(out)
     notes = start.compare(out / "run.json") if resume and (out / "run.json").is_file() else ()
-    if not (out / "run.json").is_file():
+    # A helper process may be here first, where one fit follows another.
+    if not is_helper_process() and not (out / "run.json").is_file():
         write_json(out / "run.json", start.to_dict())
     goes_on = resume and last.is_file()
     log = _EpochLog(out / "log.csv")
@@ -239,7 +242,8 @@ def run_fit(
         precision=_precision(settings.precision, device),
         max_epochs=settings.epochs,
         deterministic=settings.deterministic,
-        check_val_every_n_epoch=settings.validate_every,
+        # A short fit is validated once, after its last epoch.
+        check_val_every_n_epoch=min(settings.validate_every, settings.epochs),
         limit_val_batches=None if validation is not None else 0,
         gradient_clip_val=settings.clip_gradients,
         num_sanity_val_steps=0,
@@ -253,7 +257,7 @@ def run_fit(
             _Teller(settings.epochs, listener),
             *([best] if monitor is not None else []),
             *_early_stopping(settings, monitor),
-            _last_checkpoint(last, settings.checkpoint_every),
+            _LastCheckpoint(last, settings.checkpoint_every),
         ],
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -278,9 +282,21 @@ def run_fit(
 
 
 def count_devices(device: str, settings: FitSettings) -> int:
-    """Return how many devices a fit really runs on: several only of CUDA, and if none is named."""
+    """Return how many devices a fit really runs on: several only of CUDA, and if none is named.
+
+    Raises
+    ------
+    ConfigError
+        If the machine has fewer.
+    """
     picked = pick_device(device)
-    return settings.devices if picked.type == "cuda" and picked.index is None else 1
+    if picked.type != "cuda" or picked.index is not None:
+        return 1
+    there = torch.cuda.device_count()
+    if settings.devices > there:
+        msg = f"devices: {settings.devices}, but this machine has {there}; give {there} or fewer"
+        raise ConfigError(msg)
+    return settings.devices
 
 
 def is_helper_process() -> bool:
@@ -289,6 +305,12 @@ def is_helper_process() -> bool:
     Lightning starts the whole command once more for each; only the first one writes results.
     """
     return int(os.environ.get("LOCAL_RANK", "0")) > 0
+
+
+def wait_for_all() -> None:
+    """Let the processes of a fit on several devices catch up with each other."""
+    if _world()[1] > 1:
+        torch.distributed.barrier()
 
 
 def load_weights(module: torch.nn.Module, checkpoint: Path) -> None:
@@ -520,15 +542,24 @@ def _metrics(trainer: pl.Trainer) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def _last_checkpoint(path: Path, every: int) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        dirpath=path.parent,
-        filename=path.stem,
-        every_n_epochs=every,
-        save_top_k=1,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
+class _LastCheckpoint(Checkpoint):
+    """Writes ``last.ckpt`` every few epochs, and always after the epoch that ends the fit."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self._path, self._every = path, every
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if epoch % self._every == 0 or epoch == trainer.max_epochs or trainer.should_stop:
+            trainer.save_checkpoint(self._path)
+
+
+class _EarlyStopping(EarlyStopping):
+    """Stops a fit that had stopped before it was interrupted, instead of one epoch later."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 def _early_stopping(settings: FitSettings, monitor: str | None) -> list[Callback]:
@@ -537,7 +568,7 @@ def _early_stopping(settings: FitSettings, monitor: str | None) -> list[Callback
     if monitor is None:
         msg = "early stopping needs validation cases; set some aside or leave it out"
         raise ConfigError(msg)
-    return [EarlyStopping(monitor, mode="max", patience=settings.early_stopping)]
+    return [_EarlyStopping(monitor, mode="max", patience=settings.early_stopping)]
 
 
 # ---------------------------------------------------------------------------- lightning's ways

@@ -13,6 +13,7 @@ require("lightning", purpose="training")
 import lightning.pytorch as pl  # noqa: E402
 from lightning.pytorch.callbacks import (  # noqa: E402
     Callback,
+    Checkpoint,
     EarlyStopping,
     EMAWeightAveraging,
     ModelCheckpoint,
@@ -21,6 +22,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger  # noqa: E402
 
 __all__ = [
     "Callback",
+    "Checkpoint",
     "EMAWeightAveraging",
     "EarlyStopping",
     "Logger",

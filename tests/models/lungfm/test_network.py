@@ -3,10 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from napari_lungfm._core.exceptions import InputFileError
+from napari_lungfm._core.exceptions import ConfigError, InputFileError
 from napari_lungfm.models.lungfm.look import CHANNELS
 from napari_lungfm.models.lungfm.model import facts_of, read_network, write_network
 from napari_lungfm.models.lungfm.network import NetworkConfig, PromptNetwork
+from napari_lungfm.models.lungfm.window import LOOK_SIDE
 
 SMALL = NetworkConfig(CHANNELS, widths=(8, 16, 16, 24), blocks=(1, 1, 1, 1), detail=8)
 
@@ -35,6 +36,31 @@ def test_every_parameter_learns(network: PromptNetwork) -> None:
     logits, presence, quality = network(torch.randn(2, CHANNELS, 64, 64))
     (logits.sum() + presence.sum() + quality.sum()).backward()
     assert all(p.grad is not None for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"widths": (), "blocks": ()}, "widths: 0 levels; give 1 to 6"),
+        ({"widths": (8,) * 7, "blocks": (1,) * 7}, "widths: 7 levels; give 1 to 6"),
+        ({"blocks": (1, 1)}, "blocks: 2 numbers for 4 widths"),
+        ({"widths": (8, 12, 16, 24)}, "each has to be a multiple of 8 from 8"),
+        ({"widths": (8, 0, 16, 24)}, "each has to be a multiple of 8 from 8"),
+        ({"widths": (8, -8, 16, 24)}, "each has to be a multiple of 8 from 8"),
+        ({"widths": (8, 16, 16, 10**6)}, "from 8 to 2048"),
+        ({"blocks": (1, 0, 1, 1)}, "blocks: .* each has to be 1 to 64"),
+        ({"detail": 0}, "detail: 0 channels"),
+    ],
+)
+def test_sizes_of_no_network_are_refused(sizes, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(SMALL, **sizes)
+
+
+@pytest.mark.parametrize("levels", [1, 6])
+def test_the_fewest_and_the_most_levels_take_a_look(levels) -> None:
+    network = PromptNetwork(replace(SMALL, widths=(8,) * levels, blocks=(1,) * levels))
+    assert network(torch.randn(1, CHANNELS, LOOK_SIDE, LOOK_SIDE))[0].shape == (1, 128, 128)
 
 
 def test_weights_come_back_in_half_precision(network, tmp_path) -> None:

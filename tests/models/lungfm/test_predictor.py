@@ -7,7 +7,8 @@ from napari_lungfm.geometry import Volume, VolumeGeometry
 from napari_lungfm.inference import segment_object
 from napari_lungfm.metrics import count_overlap
 from napari_lungfm.models.lungfm.model import LungFMModel
-from napari_lungfm.models.lungfm.predictor import LungFMPredictor
+from napari_lungfm.models.lungfm.predictor import CLICK_WINDOWS_MM, LungFMPredictor
+from napari_lungfm.models.lungfm.window import Window
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt
 from napari_lungfm.models.protocols import Prior, SlicePredictor
 
@@ -65,6 +66,32 @@ def test_a_box_gives_the_object_on_its_slice(predictor) -> None:
 def test_a_click_gives_the_object_on_its_slice(predictor) -> None:
     found = predictor.predict_slice(CENTRE[0], [Click(*CENTRE)])
     assert dice(found.mask, ball()[CENTRE[0]]) > 0.9
+
+
+@pytest.mark.parametrize("pixel", [0.27, 0.7, 3.0])
+def test_a_click_is_tried_in_the_same_windows_at_every_clinical_spacing(model, scene, pixel):
+    predictor = model.open(Volume(scene, VolumeGeometry(SHAPE, (2.0, pixel, pixel))))
+    assert predictor._click_sides() == [side / pixel for side in CLICK_WINDOWS_MM]
+
+
+def test_a_click_on_micro_ct_is_tried_in_windows_that_shrink_with_the_voxels(model, scene):
+    spacing = tuple(s / 80 for s in SPACING)
+    predictor = model.open(Volume(scene, VolumeGeometry(SHAPE, spacing)))
+    sides = predictor._click_sides()
+    assert max(sides) == pytest.approx(1024)
+    ratios = [side / CLICK_WINDOWS_MM[0] for side in CLICK_WINDOWS_MM]
+    assert [side / sides[0] for side in sides] == pytest.approx(ratios)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        look = Window.look
+        patch.setattr(Window, "look", lambda w, *a: seen.append(w.side) or look(w, *a))
+        found = predictor.predict_slice(CENTRE[0], [Click(*CENTRE)])
+    assert max(seen) <= 1024
+    assert dice(found.mask, ball()[CENTRE[0]]) > 0.85
+    large = model.open(
+        Volume(np.zeros((1, 2000, 300), np.int16), VolumeGeometry((1, 2000, 300), spacing))
+    )
+    assert max(large._click_sides()) == pytest.approx(4000)
 
 
 def test_one_box_gives_the_whole_object_and_its_ends(model, volume) -> None:

@@ -1,18 +1,21 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from napari_lungfm._core.exceptions import ConfigError, DataError, InputFileError
+from napari_lungfm._core.exceptions import ConfigError, DataError, InputFileError, UsageError
 from napari_lungfm.models.lungfm.look import CHANNELS
 from napari_lungfm.models.lungfm.model import read_network, write_network
 from napari_lungfm.models.lungfm.network import NetworkConfig, PromptNetwork
-from napari_lungfm.training.fit import load_weights
+from napari_lungfm.training.fit import count_devices, load_weights
 from napari_lungfm.training.promptable.config import PromptTrainingConfig, shipped_config
-from napari_lungfm.training.promptable.fit import begin_from, fit_promptable
+from napari_lungfm.training.promptable.episodes import EpisodeSource
+from napari_lungfm.training.promptable.fit import begin_from, fit_promptable, measured_episodes
 from napari_lungfm.training.promptable.run import WEIGHTS, train_promptable
 from napari_lungfm.training.promptable.task import PromptTask
-from napari_lungfm.training.synthetic import fill_bank
+from napari_lungfm.training.synthetic import ClipBank, fill_bank
 
 SMALL = PromptTrainingConfig.model_validate(
     {
@@ -90,12 +93,125 @@ def test_a_configuration_is_checked(tmp_path) -> None:
         ("steps: 0", "steps"),
         ("stepz: 3", "stepz"),
         ("[", "not valid YAML"),
+        ("network: {widths: []}", r"network: widths: 0 levels; give 1 to 6"),
+        ("network: {widths: [8, 16], blocks: [1]}", "network: blocks: 1 numbers for 2 widths"),
+        ("network: {widths: [8, -8, 16, 16]}", "network: widths: .* multiple of 8"),
+        ("network: {detail: 0}", "network: detail: 0 channels"),
+        ("learning_rate: .inf", "learning_rate: Input should be a finite number"),
+        ("learning_rate: .nan", "learning_rate"),
+        ("weight_decay: .inf", "weight_decay: Input should be a finite number"),
+        ("clip_gradients: .inf", "clip_gradients: Input should be a finite number"),
+        ("average: .nan", "average"),
+        ("seed: -1", "seed"),
+        ("clip_seed: -1", "clip_seed"),
+        ("validation_seed: -2", "validation_seed"),
+        ("clip_seed: 2", "clip_seed and validation_seed are the same"),
+        ("walk: 33", "walk"),
+        ("epochs: 5\nschedule_epochs: 4", "schedule_epochs: 4, fewer than the 5 epochs"),
+        ("epochs: 1\nsteps: 50", "warm_up: 100 steps, more than the 50 of the training"),
+        ("devices: 0", "devices"),
+        ("devices: 3", "batch: 8 episodes cannot be shared out among 3 devices"),
+        ("first: {clip_seed: 3, validation_seed: 1}", "clip_seed and validation_seed are the same"),
+        ("first: {devices: 2}", "first.devices: 2, not 1 as in the part after it"),
+        ("first: {network: {detail: 8}}", "first.network: other sizes"),
+        ("first: {network: {answers_see_mask: true}}", "network.answers_see_mask: false after"),
+        ("first: {epochs: 3, schedule_epochs: 2}", "first: schedule_epochs: 2, fewer"),
     ):
         file.write_text(text)
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises(ConfigError, match=message) as problem:
             PromptTrainingConfig.from_yaml(file)
+        assert "\n" not in str(problem.value)
     with pytest.raises(InputFileError, match="missing"):
         PromptTrainingConfig.from_yaml(tmp_path / "missing.yaml")
+
+
+def test_parts_of_a_training_measure_the_same_episodes(bank) -> None:
+    parts = [SMALL.model_copy(update={"seed": seed, "learning_rate": 1e-5}) for seed in (1, 7)]
+    one, other = (measured_episodes(part, ClipBank(bank))[0, 0] for part in parts)
+    assert torch.equal(one.planes, other.planes)
+    assert torch.equal(one.walk_truth, other.walk_truth)
+    assert torch.equal(one.lone_clicks, other.lone_clicks)
+    moved = SMALL.model_copy(update={"validation_seed": 9})
+    another = measured_episodes(moved, ClipBank(bank))[0, 0]
+    assert not torch.equal(one.planes, another.planes)
+
+
+def test_more_devices_than_there_are_get_one_line(monkeypatch) -> None:
+    settings = SMALL.model_copy(update={"devices": 2}).fit_settings()
+    assert settings.devices == 2
+    assert count_devices("cpu", settings) == 1
+    monkeypatch.setattr("napari_lungfm.training.fit.pick_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match="devices: 2, but this machine has 1"):
+        count_devices("cuda", settings)
+    assert count_devices("cuda:0", settings) == 1
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert count_devices("cuda", settings) == 2
+
+
+#: Trains on processes in place of GPUs, and writes what each of them saw and ended with.
+ON_TWO_PROCESSES = """
+import os, sys
+from pathlib import Path
+import torch
+from napari_lungfm.training import fit
+fit.count_devices = lambda device, settings: settings.devices
+from napari_lungfm.training.promptable import run
+from napari_lungfm.training.promptable.config import PromptTrainingConfig
+from napari_lungfm.training.promptable.task import PromptTask
+
+def main(config, out):
+    rank, seen = os.environ.get("LOCAL_RANK", "0"), []
+    original = PromptTask.training_step
+    def step(self, episodes, number):
+        seen.append([float(e.planes.double().sum()) for e in episodes])
+        kept.append(self)
+        return original(self, episodes, number)
+    kept = []
+    PromptTask.training_step = step
+    config = PromptTrainingConfig.from_yaml(config)
+    path = run.train_promptable(config, out, device="cpu", workers=1)
+    ended = torch.cat([p.detach().flatten() for p in kept[-1].network.parameters()])
+    torch.save({"seen": seen, "ended": ended, "path": str(path)}, out / f"process-{rank}.pt")
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_share_the_episodes_and_end_with_the_same_weights(tmp_path) -> None:
+    part = {"clips": 2, "validation_clips": 2, "epochs": 1, "steps": 2, "devices": 2}
+    first = SMALL.model_copy(update=part)
+    both = SMALL.model_copy(update={**part, "seed": 2, "first": first})
+    files = {"config": tmp_path / "c.yaml", "script": tmp_path / "train.py"}
+    files["config"].write_text(both.to_yaml())
+    files["script"].write_text(ON_TWO_PROCESSES)
+    out = tmp_path / "out"
+    out.mkdir()
+    command = [sys.executable, str(files["script"]), str(files["config"]), str(out)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (torch.load(out / f"process-{rank}.pt") for rank in (0, 1))
+    assert torch.equal(one["ended"], two["ended"])
+    assert [len(batch) for batch in one["seen"] + two["seen"]] == [1] * 8
+    assert (one["path"], two["path"]) == (str(out / WEIGHTS), "None")
+    assert len((out / "run" / "log.csv").read_text().splitlines()) == 2
+    bank = ClipBank(out / f"clips-{both.clip_seed}")
+    for place, seed in ((0, 1), (2, 2)):  # the steps of the first part, then of the second
+        source = EpisodeSource(bank, range(2), seed, both.walk, 4)
+        wanted = [float(source[0, n].planes.double().sum()) for n in range(4)]
+        shared = [s["seen"][place + step][0] for step in (0, 1) for s in (one, two)]
+        assert shared == pytest.approx(wanted)
+
+
+def test_a_folder_with_another_training_stays_as_it_was(bank, tmp_path) -> None:
+    (tmp_path / "first" / "run").mkdir(parents=True)
+    (tmp_path / "first" / "run" / "run.json").write_text("{}")
+    both = SMALL.model_copy(update={"first": SMALL})
+    with pytest.raises(UsageError, match="holds a training already; continue it with --resume"):
+        train_promptable(both, tmp_path, device="cpu", workers=1)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["run.json"]
 
 
 @pytest.mark.slow

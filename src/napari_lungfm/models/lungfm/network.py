@@ -7,8 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_lungfm._core.exceptions import ConfigError
+from napari_lungfm.models.lungfm.window import LOOK_SIDE
+
 #: Groups of the group normalisation; every width is a multiple of it.
 _GROUPS = 8
+#: Most strides: the deepest level of a look keeps two pixels a side, of which a mean and a
+#: largest value are read.
+_MOST_LEVELS = LOOK_SIDE.bit_length() - 2
+#: Most channels and blocks of a level; a hundred times what fits a laptop.
+_MOST_CHANNELS, _MOST_BLOCKS = 2048, 64
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,11 @@ class NetworkConfig:
     answers_see_mask
         The global answers are read from the finest level and the mask too, and not from the
         deepest level alone.
+
+    Raises
+    ------
+    ConfigError
+        If there is no network of such sizes.
     """
 
     inputs: int
@@ -35,6 +48,30 @@ class NetworkConfig:
     blocks: tuple[int, ...] = (1, 1, 2, 2)
     detail: int = 16
     answers_see_mask: bool = False
+
+    def __post_init__(self) -> None:
+        problem = self._problem()
+        if problem is not None:
+            raise ConfigError(problem)
+
+    def _problem(self) -> str | None:
+        widths, blocks = self.widths, self.blocks
+        if not 1 <= len(widths) <= _MOST_LEVELS:
+            return f"widths: {len(widths)} levels; give 1 to {_MOST_LEVELS}"
+        if len(blocks) != len(widths):
+            return (
+                f"blocks: {len(blocks)} numbers for {len(widths)} widths; give one for each level"
+            )
+        if any(width % _GROUPS or not 0 < width <= _MOST_CHANNELS for width in widths):
+            return (
+                f"widths: {list(widths)}; each has to be a multiple of {_GROUPS} from {_GROUPS} "
+                f"to {_MOST_CHANNELS}"
+            )
+        if not all(1 <= count <= _MOST_BLOCKS for count in blocks):
+            return f"blocks: {list(blocks)}; each has to be 1 to {_MOST_BLOCKS}"
+        if not 1 <= self.detail <= _MOST_CHANNELS:
+            return f"detail: {self.detail} channels; give 1 to {_MOST_CHANNELS}"
+        return None
 
 
 class PromptNetwork(nn.Module):

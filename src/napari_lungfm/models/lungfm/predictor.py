@@ -25,6 +25,9 @@ LEAST_FRACTION = 0.5
 #: of them are looked at more closely.
 CLICK_WINDOWS_MM = (16.0, 24.0, 34.0, 48.0, 68.0, 96.0, 136.0, 192.0, 270.0)
 CLICK_CANDIDATES = 3
+#: The largest of them spans at most so many voxels, or twice the slice if that is more; at 0.27 mm
+#: a voxel and above it always does, and images of small things have finer voxels.
+MOST_CLICK_SIDE = 1024
 #: Logit outside the window.
 _NOTHING = -20.0
 
@@ -112,8 +115,7 @@ class LungFMPredictor:
     def _from_clicks(self, z: int, clicks: Sequence[Click]) -> SlicePrediction:
         """Try windows of many sizes, look closer at what the best ones show, take the best."""
         hull = _hull([], clicks, z)
-        sides = [side / self._pixel_mm for side in CLICK_WINDOWS_MM]
-        windows = [self._window(hull, side / MARGIN) for side in sides]
+        windows = [self._window(hull, side / MARGIN) for side in self._click_sides()]
         masks, _, trust = self._try(z, list(dict.fromkeys(windows)), clicks)
         best = np.argsort(-trust, kind="stable")[:CLICK_CANDIDATES]
         closer = [self._window(_hull([Box.around(masks[i], z)], clicks, z)) for i in best]
@@ -123,6 +125,16 @@ class LungFMPredictor:
         return SlicePrediction(
             mask, float(closer_trust[chosen]), logits[chosen], Anchor.of(z, mask)
         )
+
+    def _click_sides(self) -> list[float]:
+        """Return the sides in voxels of the windows that a click alone is tried in.
+
+        Where the slice is tiny, as in micro-CT, they shrink together: windows of centimetres
+        would have billions of voxels, and show the image as a dot.
+        """
+        most = max(MOST_CLICK_SIDE, 2 * max(self._shape))
+        shrink = min(1.0, most * self._pixel_mm / CLICK_WINDOWS_MM[-1])
+        return [side / self._pixel_mm * shrink for side in CLICK_WINDOWS_MM]
 
     def _try(
         self, z: int, windows: Sequence[Window], clicks: Sequence[Click]

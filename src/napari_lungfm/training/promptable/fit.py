@@ -11,7 +11,13 @@ from torch.utils.data import DataLoader
 from napari_lungfm._core.exceptions import ConfigError, DataError
 from napari_lungfm.models.lungfm.model import read_network
 from napari_lungfm.models.lungfm.network import PromptNetwork
-from napari_lungfm.training.fit import FitListener, FitResult, StepSampler, run_fit
+from napari_lungfm.training.fit import (
+    FitListener,
+    FitResult,
+    StepSampler,
+    count_devices,
+    run_fit,
+)
 from napari_lungfm.training.lightning_import import EMAWeightAveraging
 from napari_lungfm.training.promptable.config import PromptTrainingConfig
 from napari_lungfm.training.promptable.episodes import Episode, EpisodeSource
@@ -33,6 +39,9 @@ def fit_promptable(
 ) -> FitResult:
     """Train on clips that lie ready.
 
+    Several devices share the episodes of every step. Each of them measures all validation
+    episodes, in batches of the same size whatever their number, so that curves compare.
+
     Parameters
     ----------
     config
@@ -45,7 +54,7 @@ def fit_promptable(
     device
         Where to train.
     workers
-        Processes that prepare episodes.
+        Processes that prepare episodes, for each device.
     begin_with
         File of weights to begin with; random ones if ``None``.
     resume
@@ -74,34 +83,46 @@ def fit_promptable(
     )
     if begin_with is not None:
         begin_from(task.network, begin_with)
+    settings = config.fit_settings()
     return run_fit(
         task,
         _loader(
             EpisodeSource(train, range(config.clips), config.seed, config.walk, count),
             StepSampler(count),
-            config.batch,
+            config.batch // count_devices(device, settings),
             workers,
         ),
         _loader(
-            EpisodeSource(
-                validation,
-                range(config.validation_clips),
-                config.seed,
-                config.walk,
-                config.validation_clips,
-            ),
+            measured_episodes(config, validation),
             [(0, number) for number in range(config.validation_clips)],
             config.batch,
             workers,
         ),
         out=out,
-        settings=config.fit_settings(),
+        settings=settings,
         decided_by={"training": config.model_dump(mode="json")},
         device=device,
         resume=resume,
         callbacks=[EMAWeightAveraging(decay=config.average)],
         listener=listener,
     )
+
+
+def measured_episodes(config: PromptTrainingConfig, bank: ClipBank) -> EpisodeSource:
+    """Return the episodes that are measured after every epoch, one of each clip.
+
+    They hang on ``validation_seed`` and not on ``seed``, which differs among the parts of a
+    training: the curves of parts that measure on the same clips can be compared.
+
+    Parameters
+    ----------
+    config
+        The training.
+    bank
+        Its validation clips.
+    """
+    count = config.validation_clips
+    return EpisodeSource(bank, range(count), config.validation_seed, config.walk, count)
 
 
 def begin_from(network: PromptNetwork, weights: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,14 @@ from napari_lungfm import __version__
 from napari_lungfm._core.environment import available_cores, hardware
 from napari_lungfm._core.files import write_text
 from napari_lungfm.models.lungfm.model import write_network
-from napari_lungfm.training.fit import FitListener, is_helper_process, load_weights
+from napari_lungfm.training.automatic.finish import refuse_used
+from napari_lungfm.training.fit import (
+    FitListener,
+    FitResult,
+    is_helper_process,
+    load_weights,
+    wait_for_all,
+)
 from napari_lungfm.training.promptable.config import PromptTrainingConfig
 from napari_lungfm.training.promptable.fit import fit_promptable
 from napari_lungfm.training.promptable.task import PromptTask
@@ -34,8 +41,7 @@ def train_promptable(
     resume: bool = False,
     listener: FitListener | None = None,
     clips: ClipListener | None = None,
-    banks: Path | None = None,
-) -> Path:
+) -> Path | None:
     """Train LungFM-S and return the file of its weights.
 
     Parameters
@@ -48,57 +54,73 @@ def train_promptable(
     device
         Where to train.
     workers
-        Processes that make clips and prepare episodes; as many as there are cores if ``None``.
+        Processes that make clips, and that prepare episodes for each device; as many as there
+        are cores if ``None``.
     resume
         Go on with the training in `out`.
     listener
         Called after every step of the fit.
     clips
         Called while clips are made.
-    banks
-        Folder of the clips, if it is another than `out`.
+
+    Returns
+    -------
+    Path or None
+        ``None`` in the helper processes of a training on several devices.
 
     Raises
     ------
+    UsageError
+        If the folder holds a training and `resume` is false.
     LungFMError
         See `fit_promptable`.
     OutputError
         If the folder cannot be written. What was finished before stays.
     """
-    begin_with = None
-    if config.first is not None:
-        begin_with = train_promptable(
-            config.first,
-            out / "first",
+    processes = max(1, available_cores() if workers is None else workers)
+    parts = config.parts()
+    folders = [out.joinpath(*["first"] * (len(parts) - 1 - i)) for i in range(len(parts))]
+    if not is_helper_process():
+        for folder in folders:
+            refuse_used(folder, resume)
+        # Those of all parts at once: later on, helper processes run beside this one.
+        _make_all_clips(parts, out, processes, clips or (lambda done, total: None))
+    weights = None
+    for part, folder in zip(parts, folders, strict=True):
+        if not is_helper_process():
+            write_text(folder / "config.yaml", part.to_yaml())
+        result = fit_promptable(
+            part,
+            folder / "run",
+            bank=_bank(out, part.clip_seed),
+            validation_bank=_bank(out, part.validation_seed),
             device=device,
-            workers=workers,
+            workers=min(processes, 8),
+            begin_with=weights,
             resume=resume,
             listener=listener,
-            clips=clips,
-            banks=banks or out,
         )
-    processes = max(1, available_cores() if workers is None else workers)
-    bank, validation = (
-        (banks or out) / f"clips-{seed}" for seed in (config.clip_seed, config.validation_seed)
-    )
-    if not is_helper_process():
-        tell = clips or (lambda done, total: None)
-        make_clips(validation, config.validation_seed, config.validation_clips, processes, tell)
-        make_clips(bank, config.clip_seed, config.clips, processes, tell)
-        write_text(out / "config.yaml", config.to_yaml())
-    result = fit_promptable(
-        config,
-        out / "run",
-        bank=bank,
-        validation_bank=validation,
-        device=device,
-        workers=min(processes, 8),
-        begin_with=begin_with,
-        resume=resume,
-        listener=listener,
-    )
-    export_weights(config, result.last, out / WEIGHTS, seconds=result.seconds)
-    return out / WEIGHTS
+        weights = folder / WEIGHTS
+        if not is_helper_process():
+            export_weights(part, result, weights)
+        wait_for_all()
+    return None if is_helper_process() else weights
+
+
+def _bank(out: Path, seed: int) -> Path:
+    return out / f"clips-{seed}"
+
+
+def _make_all_clips(
+    parts: Sequence[PromptTrainingConfig], out: Path, processes: int, tell: ClipListener
+) -> None:
+    wanted: dict[int, int] = {}
+    for part in parts:
+        pairs = (part.validation_seed, part.validation_clips), (part.clip_seed, part.clips)
+        for seed, count in pairs:
+            wanted[seed] = max(count, wanted.get(seed, 0))
+    for seed, count in wanted.items():
+        make_clips(_bank(out, seed), seed, count, processes, tell)
 
 
 def make_clips(folder: Path, seed: int, count: int, processes: int, tell: ClipListener) -> None:
@@ -119,10 +141,8 @@ def make_clips(folder: Path, seed: int, count: int, processes: int, tell: ClipLi
             tell(done, count)
 
 
-def export_weights(
-    config: PromptTrainingConfig, checkpoint: Path, path: Path, *, seconds: float
-) -> None:
-    """Write the averaged weights of a checkpoint, with what made them.
+def export_weights(config: PromptTrainingConfig, result: FitResult, path: Path) -> None:
+    """Write the averaged weights that a fit ends with, with what made them.
 
     Raises
     ------
@@ -132,13 +152,14 @@ def export_weights(
         If the file cannot be written.
     """
     task = PromptTask(config.network.config(), seed=config.seed, steps=config.schedule_steps)
-    load_weights(task, checkpoint)
+    load_weights(task, result.last)
     facts = {
         "model": "lungfm-s",
         "licence": "BSD-3-Clause",
         "training": json.dumps(config.model_dump(mode="json")),
         "training_data": "synthetic only: napari_lungfm.training.synthetic",
-        "training_seconds": f"{seconds:.0f}",
+        "training_seconds": f"{result.seconds:.0f}",
+        "notes": json.dumps(result.notes),
         "hardware": json.dumps(hardware()),
         "version": __version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
