@@ -33,9 +33,10 @@ LEVEL = 0.05
 
 
 def scores(records: list[Record], base: str) -> pd.DataFrame:
-    """Return the Dice of every unit of a base: protocol, percent, seed, case, dice."""
+    """Return the Dice of every unit of a base: label, protocol, percent, seed, case, dice."""
     rows = [
         {
+            "label": record.key.label or "",
             "protocol": record.key.protocol,
             "percent": training_percent(record.key.state),
             "seed": record.key.seed,
@@ -46,6 +47,17 @@ def scores(records: list[Record], base: str) -> pd.DataFrame:
         if record.key.model == base and record.structures
     ]
     return pd.DataFrame(rows).dropna(subset="percent").astype({"dice": float})
+
+
+def rounded(value: float) -> float | None:
+    """Return a number as results have it; ``None`` for one that there is not."""
+    return None if np.isnan(value) else round(float(value), 4)
+
+
+def interval(of: dict) -> str:
+    """Return a mean with its interval, which very few patients have not."""
+    low, high = ("–" if of[end] is None else f"{of[end]:.3f}" for end in ("low", "high"))
+    return f"{of['dice']:.3f} [{low}, {high}]"
 
 
 def spread(by_seed: pd.Series) -> float:
@@ -62,12 +74,12 @@ def curve(units: pd.DataFrame) -> list[dict]:
         points.append(
             {
                 "percent": percent,
-                "dice": round(estimate.mean, 4),
-                "low": round(estimate.low, 4),
-                "high": round(estimate.high, 4),
+                "dice": rounded(estimate.mean),
+                "low": rounded(estimate.low),
+                "high": rounded(estimate.high),
                 "patients": estimate.n,
                 "of_seeds": {str(seed): round(value, 4) for seed, value in by_seed.items()},
-                "sd_of_seeds": round(spread(by_seed), 4),
+                "sd_of_seeds": rounded(spread(by_seed)),
             }
         )
     return points
@@ -77,7 +89,8 @@ def differences(units: pd.DataFrame) -> list[dict]:
     """Return every pair of points of a curve, and whether it differs by more than the noise.
 
     More than the noise: Wilcoxon's test over patients (seeds averaged), Holm-corrected over all
-    pairs of the curve, and a mean difference above twice its standard error over the fits.
+    pairs of the curve, and a mean difference above twice its standard error over the fits, which
+    one fit cannot tell: then the test over patients alone decides.
     """
     cases = units.groupby(["percent", "case"])["dice"].mean().unstack()
     seeds = units.groupby(["percent", "seed"])["dice"].mean().unstack()
@@ -86,17 +99,18 @@ def differences(units: pd.DataFrame) -> list[dict]:
         less, more = sorted((pair["method_a"], pair["method_b"]))
         gain = bootstrap_mean((cases.loc[more] - cases.loc[less]).to_numpy())
         over_fits = (seeds.loc[more] - seeds.loc[less]).dropna()
-        error = spread(over_fits) / np.sqrt(max(1, len(over_fits)))
+        error = float(spread(over_fits) / np.sqrt(max(1, len(over_fits))))
+        significant = pair["p_holm"] <= LEVEL
         found.append(
             {
                 "from": less,
                 "to": more,
-                "gain": round(gain.mean, 4),
-                "low": round(gain.low, 4),
-                "high": round(gain.high, 4),
+                "gain": rounded(gain.mean),
+                "low": rounded(gain.low),
+                "high": rounded(gain.high),
                 "p_holm": float(f"{pair['p_holm']:.3g}"),
-                "standard_error_over_fits": round(float(error), 4),
-                "beyond_noise": bool(pair["p_holm"] <= LEVEL and abs(gain.mean) > 2 * error),
+                "standard_error_over_fits": rounded(error),
+                "beyond_noise": bool(significant and not abs(gain.mean) <= 2 * error),
             }
         )
     return found
@@ -121,23 +135,43 @@ def verdict(pairs: list[dict]) -> str:
     )
 
 
+def curves(units: pd.DataFrame, ellipse: pd.DataFrame) -> dict[str, dict]:
+    """Return the curve of every protocol, its differences, and what they show."""
+    drawn = ellipse.groupby("protocol")["dice"].mean()
+    found = {}
+    for protocol, own in units.groupby("protocol", sort=False):
+        pairs, known = differences(own), drawn.get(protocol)
+        found[str(protocol)] = {
+            "curve": curve(own),
+            "prompt_only_ellipse": None if known is None else round(float(known), 4),
+            "differences": pairs,
+            "verdict": verdict(pairs),
+        }
+    return found
+
+
 def draw(result: dict) -> plt.Figure:
-    """Draw the curves: mean, interval over patients, and every fit."""
+    """Draw the curves of a base."""
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for number, (protocol, found) in enumerate(result["protocols"].items()):
+    draw_on(axes, result["protocols"])
+    axes.set(xlabel="training patients (%); 0 is zero-shot", ylabel="Dice on test patients")
+    axes.legend(title="prompts")
+    return figure
+
+
+def draw_on(axes: plt.Axes, protocols: dict[str, dict]) -> None:
+    """Draw curves: mean, interval over patients, and every fit."""
+    for number, (protocol, found) in enumerate(protocols.items()):
         points = found["curve"]
         x = [p["percent"] + 0.8 * (number - 1.5) for p in points]
         mean = np.array([p["dice"] for p in points])
-        low, high = (np.array([p[end] for p in points]) for end in ("low", "high"))
+        low, high = (np.array([p[end] for p in points], float) for end in ("low", "high"))
         bars = np.nan_to_num([mean - low, high - mean])
         line = axes.errorbar(x, mean, bars, marker="o", capsize=3, label=protocol)
         for place, point in zip(x, points, strict=True):
             fits = list(point["of_seeds"].values())
             axes.plot([place] * len(fits), fits, "_", color=line[0].get_color(), alpha=0.6)
-    axes.set(xlabel="training patients (%); 0 is zero-shot", ylabel="Dice on test patients")
     axes.set_xticks([0, 25, 50, 75, 100])
-    axes.legend(title="prompts")
-    return figure
 
 
 def markdown(result: dict) -> str:
@@ -155,7 +189,7 @@ def markdown(result: dict) -> str:
     ]
     for protocol, found in result["protocols"].items():
         cells = [
-            f"{p['dice']:.3f} [{p['low']:.3f}, {p['high']:.3f}] ± {p['sd_of_seeds']:.3f}"
+            interval(p) + ("" if p["sd_of_seeds"] is None else f" ± {p['sd_of_seeds']:.3f}")
             for p in found["curve"]
         ]
         base = found["prompt_only_ellipse"]
@@ -199,17 +233,7 @@ def main() -> None:
     if failed:
         sys.exit(f"{len(failed)} units failed, the first with: {failed[0]}; run it again")
     units = scores(records, arguments.base)
-    ellipse = scores(records, "prompt-ellipse").groupby("protocol")["dice"].mean()
-    protocols = {}
-    for protocol, own in units.groupby("protocol", sort=False):
-        pairs = differences(own)
-        known = ellipse.get(protocol)
-        protocols[protocol] = {
-            "curve": curve(own),
-            "prompt_only_ellipse": None if known is None else round(float(known), 4),
-            "differences": pairs,
-            "verdict": verdict(pairs),
-        }
+    protocols = curves(units, scores(records, "prompt-ellipse"))
     planned = plan_trainings(config.look_up(place), build_cohorts(config, place))
     fits = [read_description(folder.trainings / each.folder_name) for each in planned]
     bases = sorted({str(fit.settings["base"]["sha256"]) for fit in fits})

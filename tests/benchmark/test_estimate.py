@@ -93,6 +93,43 @@ def test_models_to_train_and_to_fetch_are_listed(make_config, estimate, monkeypa
     assert again.trainings[0].state == "begun"
 
 
+def test_trainings_take_disk_by_their_cases_and_networks(estimate, tmp_path):
+    cohort = {"kind": "phantom", "name": "p", "n_test": 1, "n_train": 10, "shape": [50, 100, 100]}
+    methods = [
+        {"train": "unet-paper", "settings": {"missing_lungs": "refuse"}},
+        {"train": "nnunet-2d"},
+        {"train": "medsam2-zhu", "protocols": ["box-one"]},
+    ]
+    found = estimate(cohorts=[cohort], methods=methods)
+    unet, nnunet, tuned = (training.bytes_needed for training in found.trainings)
+    voxels = 10 * 50 * 100 * 100
+    assert unet["cases"] == 3 * voxels
+    assert nnunet["cases"] == 4.5 * voxels
+    assert unet["weights"] == 4 * 31_030_788
+    assert unet["checkpoints"] == 3 * unet["weights"]  # the last one alone
+    assert nnunet["checkpoints"] == 6 * nnunet["weights"]
+    assert tuned["features"] > 0
+    total = sum(sum(each.values()) for each in (unet, nnunet, tuned))
+    assert found.bytes_needed["trainings"] == total
+    # What an interrupted training has written already is not written again.
+    place = tmp_path / "run" / "trainings" / found.trainings[0].folder / "run"
+    place.mkdir(parents=True)
+    (place / "case.npy").write_bytes(bytes(1_000_000))
+    again = estimate(cohorts=[cohort], methods=methods).trainings[0].bytes_needed
+    assert again["cases"] == unet["cases"] - 1_000_000
+
+
+def test_sizes_of_files_tell_of_their_voxels(make_config, tmp_path):
+    from napari_lungfm.benchmark.plan import build_cohorts
+    from napari_lungfm.benchmark.training_size import _voxels
+
+    (cohort,) = build_cohorts(make_config(), tmp_path)
+    source = cohort.test[0]
+    compressed = source.inputs()[0].stat().st_size
+    assert _voxels(source, None) == compressed
+    assert _voxels(source, (2, 3, 4)) == 24
+
+
 def test_mean_tumour_sizes_are_measured_once(make_config, tmp_path, monkeypatch):
     from napari_lungfm.benchmark.plan import build_cohorts
     from napari_lungfm.datasets.cases import Cohort

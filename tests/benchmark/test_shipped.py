@@ -118,7 +118,8 @@ def test_a_cohort_that_is_not_prepared_is_explained(tmp_path):
 def test_a_change_is_checked_like_the_file(prepared, tmp_path):
     file = write_config(tmp_path, "{kind: prepared, name: lung1, root: data/lung1}")
     with pytest.raises(
-        ConfigError, match=r"with methods.0.protocol=\[\]: methods.0.protocol: Extra"
+        ConfigError,
+        match=r"with methods.0.protocol=\[\]: methods.0 has no key 'protocol'; did you mean",
     ):
         find_config(file, changes=("methods.0.protocol=[]",))
 

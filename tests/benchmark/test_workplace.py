@@ -11,7 +11,13 @@ from napari_lungfm._core.exceptions import (
     UsageError,
 )
 from napari_lungfm.benchmark import workplace
-from napari_lungfm.benchmark.workplace import ClusterSpec, Workplace, connect, load_cluster
+from napari_lungfm.benchmark.workplace import (
+    ClusterSpec,
+    Workplace,
+    check_workplace,
+    connect,
+    load_cluster,
+)
 
 
 @pytest.fixture
@@ -163,3 +169,43 @@ def test_slurm_that_cannot_be_started_is_one_line(jobqueue, monkeypatch):
         connect(place, 1, on_gpus=False),
     ):
         pass
+
+
+def test_a_cluster_is_tried_without_asking_for_jobs(jobqueue, monkeypatch):
+    pytest.importorskip("distributed")
+    told = []
+
+    class Cluster:
+        def __init__(self, **options):
+            told.append(options)
+
+        def job_script(self):
+            told.append("script")
+
+        def close(self, timeout):
+            told.append("closed")
+
+    jobqueue(Cluster)
+    place = Workplace(workers=None, cluster=ClusterSpec(kind="slurm", jobs=3, queue="gpu"))
+    monkeypatch.setattr(workplace.shutil, "which", lambda name: f"/bin/{name}")
+    check_workplace(place)
+    assert told == [{"processes": 1, "queue": "gpu"}, "script", "closed"]
+    monkeypatch.setattr(workplace.shutil, "which", lambda name: None)
+    with pytest.raises(LungFMError, match="no command sbatch here"):
+        check_workplace(place)
+    assert told[-1] == "closed"
+
+
+def test_a_place_that_cannot_be_reached_is_told_before_anything_is_trained(
+    make_config, tmp_path, monkeypatch
+):
+    pytest.importorskip("distributed")
+    from napari_lungfm.benchmark import runner
+
+    monkeypatch.setattr(workplace, "_ANSWER_SECONDS", 1)
+    monkeypatch.setattr(runner, "do_trainings", lambda *a, **k: pytest.fail("trained"))
+    place = Workplace(workers=None, scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(LungFMError, match="no Dask scheduler answers"):
+        runner.run_benchmark(make_config(), tmp_path / "run", base=tmp_path, workplace=place)
+    assert not (tmp_path / "run").exists()
+    check_workplace(Workplace(workers=None))

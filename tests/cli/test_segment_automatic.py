@@ -37,6 +37,7 @@ def test_lungs_without_prompts(bench, chest, tmp_path, model):
         assert facts["label"] == value
         assert facts["voxels"] == np.count_nonzero(written.array == value) > 0
     assert "mL in" in result.err
+    assert (result.json["small"], result.json["seen"]) == (False, None)  # trained elsewhere
 
 
 @pytest.mark.parametrize(

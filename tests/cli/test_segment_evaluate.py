@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_lungfm import io
-from napari_lungfm.geometry import LabelMap, VolumeGeometry, reorient
+from napari_lungfm.geometry import LabelMap, Volume, VolumeGeometry, reorient
 
 BOX = "8,18,18,43,43"
 
@@ -223,3 +223,19 @@ def test_a_volume_with_sagittal_slices_can_be_converted_and_segmented(bench, cas
     assert "written with axial slices" in done.err
     axial = io.read_volume(case.folder / "axial" / "image.nii.gz")
     assert np.array_equal(axial.array, io.read_volume(case.image).array)
+
+
+@pytest.mark.parametrize("model", ["prompt-ellipse", "lungs-classical"])
+def test_an_image_that_is_no_ct_in_hu_is_told_and_segmented(bench, case, model):
+    out = case.folder / "out.nii.gz"
+    call = ["segment", "--model", model, "--out", out, "--image"]
+    box = ["--box", "8,20,20,40,40"] if model == "prompt-ellipse" else []
+    assert "look like HU" not in bench(*call, case.image, *box).err
+    scaled = case.folder / "scaled.nii.gz"
+    grey = np.clip((io.read_volume(case.image).array + 1000.0) / 8, 0, 255).astype(np.int16)
+    io.write_image(Volume(grey, case.geometry), scaled)
+    result = bench(*call, scaled, *box)
+    assert result.code == 0, result.err
+    told = [line for line in result.err.splitlines() if "does not look like HU" in line]
+    assert len(told) == 1
+    assert told[0].startswith("note: values from ")

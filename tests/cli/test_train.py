@@ -21,6 +21,7 @@ COHORT = {
 }
 CONFIG = {
     "name": "tiny",
+    "small": True,
     "network": {"architecture": "unet", "channels": [2, 2, 2, 2, 2]},
     "inputs": {"spacing": [15.0, 5.5, 5.0], "size": [64, 80]},
     "validation": 0.3,
@@ -52,6 +53,8 @@ def test_train_import_list_show_verify_and_segment(bench, files, tmp_path):
     done = bench("train", config, "--cohort", cohort, "--out", model, "--device", "cpu", "--json")
     assert done.code == 0, done.err
     assert done.json["epochs"] == 2
+    told = [text for text in done.json["notes"] if f"note: {text}" in done.err]
+    assert told == done.json["notes"]
     assert len(done.json["seen"]) == 3
     again = bench("train", config, "--cohort", cohort, "--out", model)
     assert again.code == 2
@@ -64,6 +67,12 @@ def test_train_import_list_show_verify_and_segment(bench, files, tmp_path):
     assert bench("models", "show", "unet:mine", "--json").json["cohort"] == "coarse"
     assert "coarse/train-000" in bench("models", "show", model).out
     assert bench("models", "verify", "--json").json["weights"]["unet:mine"]["good"] is True
+    foreign = tmp_path / "weights" / "trained" / "unet" / "mine" / "model.json"
+    known = foreign.read_text()
+    # As models are kept that came as nnU-Net's own pickles.
+    foreign.write_text(known.replace(done.json["cohort_hash"], "unknown"))
+    assert "unknown origin, pickles converted" in bench("models", "verify", "unet:mine").out
+    foreign.write_text(known)
 
     case = PhantomCohort.model_validate(COHORT).build(tmp_path).train[0].load()
     image, out = tmp_path / "ct.nii.gz", tmp_path / "out.nii.gz"
@@ -74,6 +83,12 @@ def test_train_import_list_show_verify_and_segment(bench, files, tmp_path):
         assert result.json["ran"] == "tiny"
         assert set(result.json["structures"]) == {"left lung", "right lung", "tumour"}
         assert "has seen this very image" in result.err
+        assert (result.json["small"], result.json["seen"]["cohort"]) == (True, "coarse")
+    other = PhantomCohort.model_validate(COHORT).build(tmp_path).test[0].load()
+    io.write_image(other.volume, image)
+    result = bench("segment", "--image", image, "--model", model, "--out", out, "--json")
+    assert result.json["seen"] is False
+    assert "was trained with a preset for demonstrations" in result.err
 
     weights = tmp_path / "weights" / "trained" / "unet" / "mine" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"oops")
@@ -96,6 +111,31 @@ def test_what_cannot_be_trained_is_one_line(bench, files, tmp_path):
         assert result.code in (1, 2)
         assert message in result.err
         assert result.err.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("medsam-bax", "medsam-box"), ("unet-papre", "unet-paper"), ("lungfm", "lung")],
+)
+def test_a_misspelt_configuration_is_told_from_all_there_are(bench, tmp_path, name, meant):
+    result = bench("train", name, "--out", tmp_path / "m")
+    assert f"did you mean '{meant}" in result.err
+    assert "nnunet-2d" in result.err
+    assert "lungfm-s" in result.err
+
+
+def test_the_kind_in_a_file_decides_or_is_refused(bench, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("kind: magic\n")
+    result = bench("train", config, "--out", tmp_path / "m")
+    assert "no training 'magic'; choose from automatic, nnunet, finetune, lungfm-s" in result.err
+
+
+@pytest.mark.parametrize("kind", ["unet-small", "lungfm-s"])
+def test_nothing_is_not_resumed(bench, tmp_path, kind):
+    result = bench("train", kind, "--out", tmp_path / "misspelt", "--resume")
+    assert (result.code, "no training in" in result.err) == (2, True)
+    assert not (tmp_path / "misspelt").exists()
 
 
 def test_shipped_configurations_are_listed(bench):
@@ -148,7 +188,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(files, tmp_path):
         )
     one, other = (json.loads((out / "model.json").read_text()) for out in (parts, whole))
     assert one["files"] == other["files"]
-    assert one["notes"] == []
+    assert one["notes"] == other["notes"]
 
 
 def test_folders_of_nnunets_own_need_trust(bench, tmp_path):

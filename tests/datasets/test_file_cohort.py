@@ -86,9 +86,25 @@ def test_an_empty_reference_is_refused(folder):
         _load(folder, mask="empty.nii.gz")
 
 
-def test_missing_files_are_found_before_anything_is_read(folder):
+def test_missing_files_of_training_cases_are_found_before_anything_is_read(folder):
     with pytest.raises(InputFileError, match=r"case 'a': there is no file or folder .*gone"):
-        _cohort(mask="gone.nii.gz").build(folder)
+        _cohort(mask="gone.nii.gz", part="train").build(folder)
+
+
+@pytest.mark.parametrize("ask", ["inputs", "fingerprint", "load"])
+def test_missing_files_of_test_cases_are_found_when_one_is_asked_for(folder, ask):
+    """A training, which reads no test case, is not refused for them."""
+    (source,) = _cohort(mask="gone.nii.gz").build(folder).test
+    with pytest.raises(InputFileError, match=r"case 'a': there is no file or folder .*gone"):
+        getattr(source, ask)()
+
+
+def test_values_can_be_ignored_but_not_forgotten(folder):
+    case = _load(folder, mask="m.nii.gz", values={1: "tumour", 2: "ignore"})
+    assert np.count_nonzero(case.reference.array) == 26
+    assert case.reference.array[2, 3, 4] == 0
+    with pytest.raises(DataError, match=r"values \[1\].*give it as 'ignore'"):
+        _load(folder, mask="m.nii.gz", values={2: "tumour"})
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
 """Case after case in one viewer, and what is saved of each."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 from napari_lungfm import io
 from napari_lungfm.geometry import LabelMap, Structure, Volume, VolumeGeometry
 from napari_lungfm.gui.annotation.cases import same_case, show_case
+from napari_lungfm.gui.annotation.references import lone_reference
 from napari_lungfm.gui.annotation.saving import Saving
 from napari_lungfm.gui.annotation.tools import Tool
 from napari_lungfm.io import write_series
@@ -133,3 +137,80 @@ def test_a_case_from_dicom_can_be_saved_as_dicom(bench, saving, volume, truth, t
         for found, _, kind in layers:
             assert kind == "labels"
             np.testing.assert_array_equal(found > 0, bench.labels > 0)
+
+
+# ---------------------------------------------------------------- closing
+def test_closing_a_case_takes_its_layers_and_its_memory_and_keeps_its_session(
+    bench, viewer, second, truth
+):
+    """Nothing of the first case is left in memory; the other case is not touched."""
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    before, log = bench.labels.copy(), bench.controller.log
+    viewer.add_image(viewer.layers["ct"].data.copy(), name="own", scale=(9, 9, 9))
+    session = weakref.ref(bench.controller.engine.session)
+    assert bench.place.closing.possible
+    assert not bench.place.closing.would_lose
+    bench.place.closing.close()
+    bench.settle()
+    assert {layer.name for layer in viewer.layers} == {"next", "next mask", "own"}
+    assert "session is kept" in bench.notices[-1].text
+    gc.collect()
+    assert session() is None
+    assert bench.controller.annotation is None
+    assert not bench.place.closing.possible
+    found = read_layers(log.with_suffix(".session"))[0][0]
+    np.testing.assert_array_equal(found, before)
+
+
+def test_closing_during_a_propagation_keeps_what_was_found(gated, viewer, truth):
+    bench, model = gated
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    log = bench.controller.log
+    bench.controller.propagate("up")
+    model.gate.release()
+    bench.mail.flush(until=bench.labels[10].any, timeout=10)
+    bench.place.closing.close()
+    model.gate.release()
+    bench.settle()
+    assert list(viewer.layers) == []
+    assert read_layers(log.with_suffix(".session"))[0][0][10].any()
+
+
+def test_a_session_that_is_kept_nowhere_would_be_lost(viewer, bench, truth):
+    bench.controller._files = None
+    bench.controller.use(Tool.BOX)
+    assert not bench.place.closing.would_lose
+    bench.box_around(truth, 9)
+    assert bench.place.closing.would_lose
+    bench.place.closing.close()
+    bench.settle()
+    assert list(viewer.layers) == []
+    assert bench.notices[-1].text == "Closed 'ct'."
+
+
+# ---------------------------------------------------------------- the reference
+def test_a_lone_opened_label_layer_on_the_grid_is_the_reference(bench, viewer, second, truth):
+    ct, reference = viewer.layers["ct"], viewer.layers["reference"]
+    assert lone_reference(viewer.layers, ct) is reference
+    assert lone_reference(viewer.layers, second[0]) is second[1]
+    empty = viewer.add_labels(np.zeros_like(reference.data), scale=ct.scale, translate=ct.translate)
+    assert lone_reference(viewer.layers, ct) is reference  # that one is to be painted on
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.place.comparing.consensus(TUMOUR, "majority")
+    bench.settle()
+    bench.controller.end()
+    assert {"masks", "majority"} <= {layer.name for layer in viewer.layers}
+    assert lone_reference(viewer.layers, ct) is reference  # those were made here
+    viewer.layers.remove(empty)
+    other = labels_layer(
+        LabelMap(truth.astype(np.uint8), VolumeGeometry(truth.shape, (3.0, 1.0, 1.0), (0, 0, 0))),
+        "elsewhere",
+    )
+    viewer.add_labels(other[0], **other[1])
+    assert lone_reference(viewer.layers, ct) is reference
+    viewer.add_labels(reference.data, name="two", metadata=reference.metadata)
+    assert lone_reference(viewer.layers, ct) is None
+    assert lone_reference(viewer.layers, viewer.add_image(np.zeros((4, 4)))) is None

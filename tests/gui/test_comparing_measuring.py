@@ -4,12 +4,15 @@ import io
 import numpy as np
 import pytest
 
-from napari_lungfm.geometry import LabelMap, Structure
+from napari_lungfm.geometry import LabelMap, Structure, Volume
 from napari_lungfm.gui.annotation.comparing import ANNOTATION, Computable, computable
-from napari_lungfm.gui.annotation.matching import matching_label
+from napari_lungfm.gui.annotation.matching import derivation_of, matching_label
 from napari_lungfm.gui.annotation.tools import Tool
+from napari_lungfm.gui.annotation.work import ModelWish
 from napari_lungfm.metrics import count_overlap, volume_ml
-from napari_lungfm.plugin.layer_geometry import labels_layer
+from napari_lungfm.plugin.layer_geometry import image_layer, labels_layer
+from napari_lungfm.plugin.reader import read_layers
+from napari_lungfm.plugin.writer import write_labels
 
 TUMOUR = int(Structure.TUMOUR)
 
@@ -290,5 +293,72 @@ def test_volumes_are_not_cut_off_in_a_narrow_table(qtbot):
     table.resize(330, 120)
     panel_module.ComparePanel.show_rows(panel, True, pairs)
     table.show()
-    assert table.item(0, 4).toolTip() == table.item(0, 4).text() == "\N{MINUS SIGN}1248.6"
+    assert table.item(0, 4).text() == "\N{MINUS SIGN}1248.6"
+    assert table.item(0, 4).toolTip() == "a / b\nΔ mL \N{MINUS SIGN}1248.6"
     assert table.columnWidth(4) >= table.sizeHintForColumn(4)
+
+
+@pytest.mark.parametrize(
+    "name", ["a / b", "nnunet-3d-fullres:task06 / lungfm-s (prompted) [2]", "x" * 70, "", "a  b"]
+)
+def test_names_of_pairs_are_broken_into_lines_and_nothing_is_left_out(qtbot, name):
+    panel_module = pytest.importorskip("napari_lungfm.gui.widgets.compare_panel")
+    label = panel_module.QLabel()
+    qtbot.addWidget(label)
+    fit = panel_module.QFontMetrics(label.font())
+    lines = panel_module.in_lines(name, fit, 110).split("\n")
+    assert "".join("".join(lines).split()) == "".join(name.split())
+    assert all(fit.horizontalAdvance(line) <= 110 for line in lines)
+
+
+def test_a_consensus_that_was_saved_and_opened_again_has_no_vote(masks, viewer, tmp_path):
+    bench, made = masks
+    bench.place.comparing.reference = viewer.layers["reference"]
+    bench.place.comparing.consensus(TUMOUR, "majority")
+    bench.place.comparing.disagreement(TUMOUR)
+    bench.settle()
+    for name in ("majority", "disagreement"):
+        layer = viewer.layers[name]
+        data, options, _ = layer.as_layer_data_tuple()
+        (path,) = write_labels(str(tmp_path / f"{name}.nii.gz"), data, options)
+        viewer.layers.remove(layer)
+        ((data, options, _),) = read_layers(path)
+        viewer.add_labels(data, **options)
+    assert derivation_of(viewer.layers["majority"]) == "consensus"
+    assert derivation_of(viewer.layers["disagreement"]) == "disagreement"
+    viewer.layers["majority"].data = np.full_like(viewer.layers["majority"].data, TUMOUR)
+    bench.place.comparing.consensus(TUMOUR, "majority")
+    bench.settle()
+    again = viewer.layers["majority [1]"].data == TUMOUR
+    np.testing.assert_array_equal(again, made["larger"] & made["smaller"])
+
+
+def test_what_is_to_be_known_of_model_and_image_is_told(bench, viewer, volume, monkeypatch):
+    from napari_lungfm.gui.annotation import remarks
+
+    class Trained:
+        def told_if_seen(self, image):
+            return f"it has seen {image.shape}"
+
+    monkeypatch.setattr(remarks, "trained_model", lambda name: Trained())
+    told = []
+    bench.controller.remarked.connect(told.append)
+    bench.controller.use(Tool.BOX)
+    bench.settle()
+    assert told[-1] == f"Note: it has seen {volume.shape}."
+    bench.place.comparing.run_automatic("lungs-classical")
+    bench.settle(timeout=60)
+    assert bench.notices[-1].level in ("warning", "error")
+    monkeypatch.setattr(remarks, "trained_model", lambda name: None)
+    bench.controller.set_model(ModelWish("prompt-box"))
+    bench.settle()
+    assert told[-1] == ""
+    grey = volume.array.astype(float)
+    grey = ((grey - grey.min()) / np.ptp(grey) * 255).astype(np.uint8)
+    data, options, _ = image_layer(Volume(grey, volume.geometry), "grey")
+    bench.controller.set_image(viewer.add_image(data, **options))
+    bench.controller.use(Tool.BOX)
+    bench.settle()
+    assert "does not look like HU" in told[-1]
+    bench.controller.end()
+    assert told[-1] == ""

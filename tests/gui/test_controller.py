@@ -1,3 +1,6 @@
+import shutil
+import time
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ from napari_lungfm.gui.annotation.tools import Tool
 from napari_lungfm.gui.annotation.work import ModelWish
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt, Stop
 from napari_lungfm.plugin.layer_geometry import image_layer, info_of_layer
+from napari_lungfm.plugin.session_files import read_session_masks
 
 TUMOUR = int(Structure.TUMOUR)
 
@@ -540,7 +544,110 @@ def test_closing_during_work_ends_the_thread_and_says_nothing_more(gated, truth)
     assert len(bench.notices) == said
 
 
+def test_undo_during_a_propagation_stops_it_and_takes_it_back(gated, truth):
+    bench, model = gated
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    before = bench.labels.copy()
+    bench.controller.propagate("up")
+    model.gate.release()
+    model.gate.release()
+    bench.mail.flush(until=bench.labels[11].any, timeout=10)
+    bench.controller.redo()  # not now
+    bench.controller.undo()
+    model.gate.release()
+    bench.settle()
+    assert bench.controller.propagation is None
+    np.testing.assert_array_equal(bench.labels, before)
+    assert "stopped and taken back" in bench.notices[-1].text
+    bench.controller.redo()
+    bench.settle()
+    assert bench.labels[11].any()
+    assert bench.same_as_session()
+
+
+def test_undo_before_the_first_slice_of_a_propagation_undoes_nothing_else(gated, truth):
+    bench, model = gated
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    before = bench.labels.copy()
+
+    def fail(z, prompts, prior=None):
+        model.gate.acquire(timeout=20)
+        raise MemoryError
+
+    model.predict_slice = fail
+    bench.controller.propagate("up")
+    bench.controller.undo()
+    model.gate.release()
+    bench.settle()
+    assert len(prompts_of(bench)) == 1
+    np.testing.assert_array_equal(bench.labels, before)
+
+
+def test_a_propagation_that_fails_on_the_way_keeps_what_it_found(gated, truth):
+    bench, model = gated
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    find = model.predict_slice
+
+    def fail(z, prompts, prior=None):
+        if z == 12:
+            raise MemoryError
+        return find(z, prompts, prior)
+
+    model.predict_slice, model.free = fail, 99
+    bench.controller.propagate("up")
+    bench.settle()
+    notice = bench.notices[-1]
+    assert notice.level == "error"
+    assert "Not enough memory" in notice.text
+    assert "2 slices that it had found stayed" in notice.text
+    assert bench.labels[11].any()
+    assert not bench.labels[12].any()
+    assert bench.same_as_session()
+    bench.controller.undo()
+    bench.settle()
+    assert not bench.labels[11].any()
+
+
 # ---------------------------------------------------------------- keeping
+def test_a_crash_during_a_propagation_loses_no_slices_that_were_saved(
+    gated, viewer, truth, tmp_path, monkeypatch
+):
+    for limit in ("_EVERY", "_RATIO"):
+        monkeypatch.setattr(f"napari_lungfm.gui.annotation.autosave.{limit}", 0.0)
+    bench, model = gated
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.propagate("up")
+    for _ in range(3):
+        model.gate.release()
+    bench.mail.flush(until=bench.labels[12].any, timeout=10)
+    saved, end = bench.controller.log.with_suffix(".session"), time.monotonic() + 20
+    while not read_session_masks(saved).label_map.array[11].any():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    # A crash: nothing is closed, and another program begins on the same image.
+    folder = tmp_path / "crashed"
+    shutil.copytree(tmp_path / "sessions", folder)
+    second = type(bench)(viewer, folder)
+    mark = bench.controller.engine.session.entries[0]["image"]["hash"]
+    (saved,) = SessionFiles(folder).of_image(mark)
+    second.controller.restore(saved)
+    second.settle()
+    assert "propagation of 'tumour' was not finished" in second.notices[-1].text
+    assert "Propagate again (G)" in second.notices[-1].text
+    found = np.flatnonzero(second.labels.any(axis=(1, 2))).tolist()
+    assert found in ([9, 10, 11], [9, 10, 11, 12])
+    assert second.same_as_session()
+    model.free = 999
+    second.controller.propagate("up")
+    second.settle()
+    assert dice(second.labels[9:] == TUMOUR, truth[9:]) > 0.99
+    second.place.close()
+
+
 def test_a_session_is_restored_after_a_crash(bench, viewer, truth, tmp_path):
     bench.controller.use(Tool.BOX)
     bench.box_around(truth, 9)
@@ -562,6 +669,84 @@ def test_a_session_is_restored_after_a_crash(bench, viewer, truth, tmp_path):
     np.testing.assert_array_equal(second.labels, before)
     assert second.controller.can_undo
     assert second.controller.log != log
+    second.place.close()
+
+
+def opened_models(monkeypatch):
+    """Names of the models that the engine makes, in order."""
+    from napari_lungfm.gui.annotation import work
+
+    names, make = [], work.create_model
+
+    def note(name, **options):
+        names.append(name)
+        return make(name, **options)
+
+    monkeypatch.setattr(work, "create_model", note)
+    return names
+
+
+def test_restoring_opens_the_model_of_the_session_alone(
+    bench, viewer, truth, tmp_path, monkeypatch
+):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    before = bench.labels.copy()
+    second = type(bench)(viewer, tmp_path / "sessions")
+    offered, names = [], opened_models(monkeypatch)
+    second.controller.restorable.connect(offered.append)
+    second.controller.set_model(ModelWish("prompt-box"))
+    second.controller.look_for_sessions(viewer.layers["ct"])
+    second.settle()
+    second.controller.restore(offered[0][0])
+    second.settle()
+    assert names == ["prompt-ellipse"]
+    assert second.controller.wish.name == "prompt-ellipse"
+    np.testing.assert_array_equal(second.labels, before)
+    second.place.close()
+
+
+def test_a_session_whose_model_is_missing_shows_its_masks_and_says_what_to_do(
+    bench, viewer, truth, tmp_path, monkeypatch
+):
+    from napari_lungfm.gui.annotation import work
+    from napari_lungfm.models.weights import WeightsNotFoundError
+
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    before, make = bench.labels.copy(), work.create_model
+    bench.controller.end()
+    viewer.layers.remove("masks")
+    second = type(bench)(viewer, tmp_path / "sessions")
+    offered = []
+    second.controller.restorable.connect(offered.append)
+    second.controller.set_model(ModelWish("prompt-box"))
+    second.controller.look_for_sessions(viewer.layers["ct"])
+    second.settle()
+
+    def gone(name, **options):
+        if name == "prompt-ellipse":
+            raise WeightsNotFoundError("its weights are gone; fetch them")
+        return make(name, **options)
+
+    monkeypatch.setattr(work, "create_model", gone)
+    saved = offered[-1][0]
+    offered.clear()
+    second.controller.restore(saved)
+    second.settle()
+    notice = second.notices[-1]
+    assert notice.level == "error"
+    assert "needs its model 'prompt-ellipse': its weights are gone; fetch them" in notice.text
+    assert "press Restore again" in notice.text
+    np.testing.assert_array_equal(viewer.layers["ct (saved masks)"].data, before)
+    assert second.controller.annotation is None
+    assert second.controller.wish.name == "prompt-box"
+    assert len(offered) == 1  # again
+    monkeypatch.setattr(work, "create_model", make)
+    second.controller.use(Tool.BOX)
+    second.box_around(truth, 10)
+    assert second.labels[10].any()
+    assert not second.labels[9].any()
     second.place.close()
 
 
@@ -597,21 +782,82 @@ def test_the_mask_layer_carries_what_a_file_needs(bench, truth, volume):
     assert info.labels == {TUMOUR: "tumour"}
 
 
-@pytest.mark.parametrize("which", ["masks", "boxes", "clicks"])
-def test_removing_one_of_our_layers_ends_the_session_and_keeps_it(bench, truth, which):
+def test_removing_the_mask_layer_ends_the_session_and_offers_it_again(bench, truth):
     bench.controller.use(Tool.BOX)
     bench.box_around(truth, 9)
-    log = bench.controller.log
-    bench.viewer.layers.remove(which)
+    before, log, offered = bench.labels.copy(), bench.controller.log, []
+    bench.controller.restorable.connect(offered.append)
+    bench.viewer.layers.remove("masks")
     bench.settle()
     assert bench.controller.annotation is None
-    assert "removed" in bench.notices[-1].text
-    assert log.is_file()
-    left = {layer.name for layer in bench.viewer.layers}
-    assert left == {"ct", "reference"} | ({"masks"} - {which})
+    assert "press Restore to go on with it, or B" in bench.notices[-1].text
+    assert {layer.name for layer in bench.viewer.layers} == {"ct", "reference"}
+    assert [each.log for each in offered[0]] == [log]
+    bench.controller.restore(offered[0][0])
+    bench.settle()
+    np.testing.assert_array_equal(bench.labels, before)
+
+
+@pytest.mark.parametrize("which", ["boxes", "clicks"])
+def test_a_layer_of_prompts_that_is_removed_comes_back_with_its_prompts(classical, truth, which):
+    bench = classical
     bench.controller.use(Tool.BOX)
     bench.box_around(truth, 9)
-    assert bench.labels[9].any()
+    bench.controller.use(Tool.NEGATIVE)
+    bench.click(9, 2, 2)
+    before = prompts_of(bench)
+    bench.viewer.layers.remove(which)
+    bench.settle()
+    assert "put back" in bench.notices[-1].text
+    assert "Remove prompt" in bench.notices[-1].text
+    assert which in bench.viewer.layers
+    assert prompts_of(bench) == before
+    assert (len(bench.layers.boxes.data), len(bench.layers.clicks.data)) == (1, 1)
+    bench.controller.use(Tool.POSITIVE)
+    bench.click(9, 22, 26)
+    bench.controller.use(Tool.BOX)
+    assert bench.controller.tool is Tool.BOX
+    bench.box_around(truth, 10)
+    assert len(prompts_of(bench)) == 4
+    assert bench.same_as_session()
+
+
+def test_labels_that_a_script_puts_in_place_are_a_hand_edit(bench, truth):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    wanted = bench.labels.copy()
+    wanted[7, 3:9, 3:9] = TUMOUR
+    wanted[9, :5, :5] = TUMOUR
+    wanted[11, 30:40, 30:40] = 5
+    bench.layers.masks.data = wanted.astype(np.int64)
+    bench.settle()
+    np.testing.assert_array_equal(bench.labels, wanted)
+    assert bench.layers.masks.data is bench.labels
+    assert bench.labels.dtype == np.uint8
+    assert bench.same_as_session()
+    assert {p.z for p in prompts_of(bench) if isinstance(p, MaskPrompt)} == {7, 9}
+    assert set(bench.controller.objects) == {TUMOUR, 5}
+    bench.controller.set_locked(5, locked=True)
+    bench.settle()
+    bench.layers.masks.data = np.zeros_like(wanted)  # the box contradicts: it says "here"
+    bench.settle()
+    assert bench.notices[-1].level == "error"
+    assert (bench.labels == 5).any()
+    assert bench.same_as_session()
+
+
+@pytest.mark.parametrize(
+    "data", [np.zeros((3, 4, 5), np.uint8), np.full((20, 48, 48), 700), np.full((20, 48, 48), -1)]
+)
+def test_labels_that_do_not_fit_are_put_back(bench, truth, data):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    before = bench.labels.copy()
+    bench.layers.masks.data = data
+    bench.settle()
+    assert "were not taken" in bench.notices[-1].text
+    np.testing.assert_array_equal(bench.layers.masks.data, before)
+    assert bench.same_as_session()
 
 
 def test_choosing_another_image_begins_anew(bench, viewer, volume, truth):

@@ -369,3 +369,126 @@ def test_every_widget_opens_from_the_manifest_and_nothing_is_cut_off(hand):
     for widget in list(hand.viewer.window._wrapped_dock_widgets.values()):
         hand.viewer.window.remove_dock_widget(widget)
     hand.settle(0.05)
+
+
+# ---------------------------------------------------------------- what is said, and going on
+def test_a_lone_reference_is_chosen_and_shown_and_one_chosen_by_hand_stays(hand, volume):
+    combo, reference = hand.panel.reference_combo, hand.viewer.layers["reference"]
+    assert combo.layer is reference
+    assert combo.currentText() == "reference"
+    assert hand.panel.workplace.comparing.reference is reference
+    text = hand.panel.message.notice.text
+    assert "Draw a box around the tumour" in text
+    assert "'reference' is the reference" in text
+    assert not hand.controller.objects  # scored against, never a prompt
+    combo.setCurrentIndex(0)
+    combo.activated.emit(0)
+    hand.viewer.add_labels(np.zeros_like(reference.data), name="mine")
+    hand.settle()
+    assert combo.layer is None
+
+
+@pytest.mark.parametrize(
+    ("add", "words"),
+    [
+        (lambda v: v.add_image(np.zeros((9, 9)), name="x"), "is a single 2D image"),
+        (
+            lambda v: v.add_image(np.zeros((4, 9, 9, 3), np.uint8), rgb=True, name="x"),
+            "is a colour (RGB) image",
+        ),
+    ],
+)
+def test_images_that_are_no_volume_are_refused_and_the_panel_goes_on(hand, truth, add, words):
+    layer = add(hand.viewer)
+    hand.panel.image_combo.choose(layer)
+    hand.settle()
+    hand.press(Qt.Key.Key_F5)
+    hand.press(Qt.Key.Key_B)
+    assert hand.panel.message.notice.level == "error"
+    assert words in hand.panel.message.notice.text
+    hand.press(Qt.Key.Key_G)
+    hand.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert hand.controller.annotation is None
+    hand.panel.image_combo.choose(hand.image)
+    hand.settle()
+    assert "Draw a box around the tumour" in hand.panel.message.notice.text
+    draw_box(hand, truth)
+    assert hand.labels[9].any()
+
+
+def slow(monkeypatch, seconds=0.15):
+    """Make the classical model slow enough to be interrupted."""
+    from napari_lungfm.models.classical import ClassicalPredictor
+
+    find = ClassicalPredictor.predict_slice
+
+    def wait(self, *args, **options):
+        time.sleep(seconds)
+        return find(self, *args, **options)
+
+    monkeypatch.setattr(ClassicalPredictor, "predict_slice", wait)
+
+
+def walk_until(hand, z):
+    hand.controller.propagate("up")
+    limit = time.monotonic() + 60
+    while not hand.labels[z].any():
+        QApplication.processEvents()
+        time.sleep(0.005)
+        assert time.monotonic() < limit
+
+
+def test_undo_while_it_propagates_takes_the_propagation_back(hand, truth, monkeypatch):
+    draw_box(hand, truth)
+    before = hand.labels.copy()
+    slow(monkeypatch)
+    walk_until(hand, 10)
+    hand.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    np.testing.assert_array_equal(hand.labels, before)
+    assert "stopped and taken back" in hand.panel.message.notice.text
+    assert len(hand.prompts) == 1
+    hand.press(Qt.Key.Key_A)
+    hand.click((9, 22, 26))
+    assert len(hand.prompts) == 2
+
+
+def test_the_panel_closed_while_it_propagates_is_gone_on_with(hand, truth, monkeypatch):
+    draw_box(hand, truth)
+    slow(monkeypatch)
+    walk_until(hand, 10)
+    jobs = hand.controller._queue
+    masks = hand.controller.annotation.layers.masks
+    hand.viewer.window.remove_dock_widget(hand.panel._dock)
+    jobs.close(timeout=20)
+    assert not jobs.alive
+    assert masks.data[10].any()
+    hand.viewer.layers.remove(masks)
+    again = Hand(hand.viewer)
+    assert again.panel.restore_bar.isVisible()
+    again.panel.restore_button.click()
+    again.settle()
+    assert "was not finished" in again.panel.message.notice.text
+    assert again.labels[10].any()
+    assert not again.labels[13].any()
+    again.press(Qt.Key.Key_G)
+    assert count_overlap(again.labels == TUMOUR, truth).dice > 0.85
+    again.panel.release()
+
+
+def test_a_case_is_closed_with_a_button_and_the_panel_says_what_is_next(hand, truth):
+    draw_box(hand, truth)
+    hand.panel.close_button.click()
+    hand.settle()
+    assert list(hand.viewer.layers) == []
+    assert "Closed 'ct'" in hand.panel.message.notice.text
+    assert not hand.panel.close_button.isEnabled()
+    hand.press(Qt.Key.Key_B)
+    assert "There is no image" in hand.panel.message.notice.text
+
+
+def test_a_remark_stands_in_amber_until_the_case_is_left(hand):
+    hand.controller.remarked.emit("Note: this does not look like HU.")
+    assert hand.panel.remark.isVisible()
+    assert hand.panel.remark.text() == "Note: this does not look like HU."
+    hand.controller.remarked.emit("")
+    assert not hand.panel.remark.isVisible()

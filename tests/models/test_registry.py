@@ -32,6 +32,12 @@ def test_unknown_names_are_refused_with_a_suggestion() -> None:
         create_model("prompt-elipse")
     with pytest.raises(UsageError, match="there is no model 'zzz'; known: prompt-box"):
         model_card("zzz")
+    for alone, full in (
+        ("LTRCLobes_R231", "lungmask:LTRCLobes_R231"),
+        ("r231covidweb", "lungmask:R231CovidWeb"),
+    ):
+        with pytest.raises(UsageError, match=f"there is no model '{alone}'; did you mean '{full}'"):
+            create_model(alone)
 
 
 def test_listing_names_loads_nothing_heavy() -> None:

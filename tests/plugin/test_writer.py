@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -135,3 +137,20 @@ def test_a_label_map_without_a_voxel_is_written_as_a_file_but_not_as_dicom(layer
     assert not io.read_label_map(tmp_path / "empty.nii.gz").array.any()
     with pytest.raises(DataError, match="nothing to write"):
         write_dicom_seg(str(tmp_path / "empty.dcm"), np.zeros_like(data), options)
+
+
+@pytest.mark.parametrize("derived", ["consensus", "disagreement", None])
+@pytest.mark.parametrize("end", [".nii.gz", ".nii", ".nrrd", ".mha", "seg.dcm", "rtstruct.dcm"])
+def test_that_a_mask_was_made_of_others_survives_saving(layer, ct_only, derived, end):
+    """A layer that was opened again knows it, and is called as before."""
+    data, options = layer
+    info = replace(LayerInfo.from_metadata(options["metadata"]), derived=derived)
+    write = {"seg.dcm": write_dicom_seg, "rtstruct.dcm": write_rtstruct}.get(end, write_labels)
+    path = ct_only.parent / f"out{end}"
+    write(str(path), data, {"name": "mine", "metadata": info.to_metadata()})
+    read = read_layers(path)
+    assert {LayerInfo.from_metadata(o["metadata"]).derived for _, o, _ in read} == {derived}
+    if end.endswith(".dcm"):
+        assert {o["name"] for _, o, _ in read} == set(info.labels.values())
+        names = [LayerInfo.from_metadata(o["metadata"]).labels for _, o, _ in read]
+        assert all(set(each.values()) <= set(info.labels.values()) for each in names)

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from napari_lungfm.benchmark.plan import (
 from napari_lungfm.benchmark.radii import Radii
 from napari_lungfm.benchmark.records import UnitKey
 from napari_lungfm.benchmark.store import RunFolder
-from napari_lungfm.benchmark.trainings import Trained, plan_trainings
+from napari_lungfm.benchmark.training_size import training_size
+from napari_lungfm.benchmark.trainings import Trained, Training, plan_trainings
 from napari_lungfm.datasets.cases import Cohort
 from napari_lungfm.models.automatic.published import needed_weights
 from napari_lungfm.models.automatic.trained import is_trained_model, read_description
@@ -69,12 +70,15 @@ class PlannedTraining:
         Training patients of the cohort; a fine-tuning may take a part of them.
     state
         ``"done"``, ``"begun"`` or ``"to do"``.
+    bytes_needed
+        Estimated bytes that are still to be written, by kind; none once it is done.
     """
 
     text: str
     folder: str
     cases: int
     state: str
+    bytes_needed: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -117,9 +121,11 @@ class Estimate:
     weights
         Weights that are missing.
     bytes_needed
-        Bytes that the masks, previews and records still to be written take, by kind.
+        Bytes that the trainings, masks, previews and records still to be written take, by kind.
+        Those of trainings are an estimate, see `training_size`.
     bytes_measured
-        Whether they go by files that are in the folder, and not by those of a usual chest CT.
+        Whether the others go by files that are in the folder, and not by those of a usual chest
+        CT.
     bytes_free
         Free bytes where the folder is.
     """
@@ -142,6 +148,11 @@ class Estimate:
     def seconds(self) -> float:
         """What the pending units of known methods take on one worker."""
         return sum(group.seconds or 0.0 for group in self.groups)
+
+    @property
+    def bytes_of_weights(self) -> int:
+        """Bytes of the missing weights whose size is known; they go to another folder."""
+        return sum(each.size or 0 for each in self.weights)
 
     @property
     def unknown(self) -> int:
@@ -169,7 +180,7 @@ def estimate_run(config: BenchmarkConfig, out: Path, *, base: Path) -> Estimate:
     methods, cohorts = config.look_up(base), build_cohorts(config, base)
     folder = RunFolder(Path(out))
     refuse_output_among_inputs(out, cohorts)
-    trainings, trained = _trainings(methods, cohorts, folder)
+    trainings, trained = _trainings(config, methods, cohorts, folder)
     plan = make_plan(config, methods, cohorts, trained, Radii(folder.radii_file, measure=False).of)
     pending: set[str] = set()
     cases = 0
@@ -178,6 +189,7 @@ def estimate_run(config: BenchmarkConfig, out: Path, *, base: Path) -> Estimate:
             cases += 1
             pending |= {unit.fingerprint for unit in task.units}
     needed, measured = _disk(len(pending), cases, folder)
+    needed = {"trainings": _bytes_of(trainings), **needed}
     return Estimate(
         tuple((unit, unit.fingerprint not in pending) for unit in plan.units),
         _groups(plan, pending, folder),
@@ -191,10 +203,14 @@ def estimate_run(config: BenchmarkConfig, out: Path, *, base: Path) -> Estimate:
 
 
 def _trainings(
-    methods: Sequence[Method], cohorts: Sequence[Cohort], folder: RunFolder
+    config: BenchmarkConfig,
+    methods: Sequence[Method],
+    cohorts: Sequence[Cohort],
+    folder: RunFolder,
 ) -> tuple[tuple[PlannedTraining, ...], Trained]:
     """List the trainings, and the methods whose models are there."""
     planned: dict[str, PlannedTraining] = {}
+    shapes = {spec.name: getattr(spec, "shape", None) for spec in config.cohorts}
     trained: Trained = {}
     for method in methods:
         for training in plan_trainings([method], cohorts):
@@ -206,6 +222,7 @@ def _trainings(
                 training.folder_name,
                 len(training.cohort.train),
                 "done" if done else "begun" if begun else "to do",
+                {} if done else _still_needed(training, place, shapes),
             )
             if done:
                 model = method.after_training(place, read_description(place))
@@ -214,6 +231,30 @@ def _trainings(
                     if method.takes(cohort.name) and training.cohort.name == trained_on:
                         trained[method.name, cohort.name] = model
     return tuple(planned.values()), trained
+
+
+def _still_needed(
+    training: Training, place: Path, shapes: Mapping[str, Sequence[int] | None]
+) -> dict[str, int]:
+    size = training_size(training, shapes.get(training.cohort.name))
+    there = _size_of(place)
+    needed = {"cases": size.cases, "checkpoints": size.checkpoints, "weights": size.weights}
+    for kind, size_of_kind in needed.items():  # one that was interrupted has its cases first
+        covered = min(size_of_kind, there)
+        needed[kind] = size_of_kind - covered
+        there -= covered
+    return {**needed, "features": size.features} if size.features else needed
+
+
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _bytes_of(trainings: Sequence[PlannedTraining]) -> int:
+    """Add up trainings: features are removed at the end of each, one after the other."""
+    kept = sum(sum(each.bytes_needed.values()) for each in trainings)
+    features = [each.bytes_needed.get("features", 0) for each in trainings]
+    return kept - sum(features) + max(features, default=0)
 
 
 def _groups(plan: Plan, pending: set[str], folder: RunFolder) -> tuple[UnitGroup, ...]:

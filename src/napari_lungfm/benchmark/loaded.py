@@ -1,5 +1,6 @@
 """What is kept between the units of a case: the model used last, and automatic masks."""
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from napari_lungfm._core.exceptions import DataError, UsageError
 from napari_lungfm._core.types import MaskArray
 from napari_lungfm.benchmark.plan import Unit
+from napari_lungfm.benchmark.weights import weight_hashes
 from napari_lungfm.evaluation.shared_model import SharedModel
 from napari_lungfm.geometry import Structure, Volume
 from napari_lungfm.models.automatic.protocol import AutomaticModel
@@ -62,6 +64,26 @@ class AutomaticMask:
         return np.asarray(self.array == int(structure))
 
 
+def _refuse_other_weights(unit: Unit) -> None:
+    """Refuse weights that the unit was not planned with: on another machine, or imported since.
+
+    Raises
+    ------
+    DataError
+        If they are others, or missing.
+    """
+    here = weight_hashes(unit.runs, unit.options)
+    for name in dict.fromkeys([*unit.weights, *here]):
+        planned, found = unit.weights.get(name, "none"), here.get(name, "none")
+        if planned != found:
+            msg = (
+                f"the weights '{name}' of '{unit.key.method}' on '{socket.gethostname()}' "
+                f"(sha256 {found[:12]}) are not those that the run began with ({planned[:12]}); "
+                "put the same ones there, or run again"
+            )
+            raise DataError(msg)
+
+
 class Models:
     """The models of a run; the one used last stays loaded, since weights take time to read.
 
@@ -95,6 +117,7 @@ class Models:
         if self._held is None or self._held[0] != unit.model_id:
             self.close_case()
             self._held = None  # two large models need not fit into memory together
+            _refuse_other_weights(unit)
             model = create(unit.runs, device=self._device_of(unit.runs), **unit.options)
             self._held = (unit.model_id, model)
         # What is held under this name was made by the same function.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from napari_lungfm._core.exceptions import ConfigError
 from napari_lungfm.benchmark.records import shown_title
 from napari_lungfm.benchmark.states import fine_tuned_state
+from napari_lungfm.benchmark.weights import weight_hashes
 from napari_lungfm.evaluation.prompt_protocols import (
     NO_PROMPTS,
     automatic_prompts,
@@ -181,10 +183,10 @@ class Method:
         known = self.runs in model_names()
         return known and model_card(str(self.runs)).kind == "prompt-only"
 
-    @property
-    def file_hashes(self) -> dict[str, str]:
-        """File → sha256 of a trained model: what decides its masks beside its options."""
-        return {} if self.description is None else self.description.files
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """File or model → sha256, `weight_hashes`: what decides its masks beside its options."""
+        return {} if self.runs is None else weight_hashes(self.runs, self.spec.options)
 
     @property
     def protocols(self) -> tuple[str, ...]:

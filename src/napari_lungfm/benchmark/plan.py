@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,10 @@ class Unit:
         Why it cannot be done.
     counted
         Its multiply-accumulates are counted, which takes a second run of it.
+    weights
+        sha256 of all files that the model is made from, `weights.weight_hashes`.
+    config_hash
+        sha256 of the configuration that it was planned from, as ``config.yaml`` has it.
     """
 
     key: UnitKey
@@ -54,6 +58,8 @@ class Unit:
     prompted_by: "Unit | None" = None
     problem: str | None = None
     counted: bool = False
+    weights: Mapping[str, str] = field(default_factory=dict)
+    config_hash: str = ""
 
     @property
     def model_id(self) -> str:
@@ -118,13 +124,14 @@ def make_plan(
         Gives the mean radius (mm) of the tumours of a cohort's training part.
     """
     units: list[Unit] = []
+    config_hash = hashlib.sha256(config.to_yaml().encode()).hexdigest()
     for cohort in cohorts:
         # Each cohort has models of its own where it is trained on.
         own = [(trained or {}).get((m.name, cohort.name), m) for m in methods]
         own = [method for method in own if method.takes(cohort.name)]
         point = _point_radius(cohort, cohorts, radius) if _needs_radius(own) else None
         for number, source in enumerate(cohort.test):
-            of_case = _CaseUnits(config, cohort, source, own, point).units()
+            of_case = _CaseUnits(config, cohort, source, own, point, config_hash).units()
             units += _counted(of_case) if config.count_macs and number == 0 else of_case
     return Plan(config, tuple(cohorts), tuple(units))
 
@@ -186,6 +193,7 @@ class _CaseUnits:
     source: CaseSource
     methods: Sequence[Method]
     point_radius_mm: float | None
+    config_hash: str
 
     def units(self) -> list[Unit]:
         """Return them in the order of the configuration."""
@@ -221,7 +229,7 @@ class _CaseUnits:
             key = self._key(method, recorded_protocol(protocol, self.methods), seed)
             parts = [key.model_dump(), options, case_mark, self.config.structures]
             parts += [] if prompted_by is None else [prompted_by.fingerprint]
-            parts += [method.file_hashes] if method.file_hashes else []
+            parts.append(method.weights)
             units.append(
                 Unit(
                     key,
@@ -232,6 +240,8 @@ class _CaseUnits:
                     structures,
                     prompted_by=prompted_by,
                     problem=method.problem,
+                    weights=method.weights,
+                    config_hash=self.config_hash,
                 )
             )
         return units
@@ -241,7 +251,7 @@ class _CaseUnits:
         key = self._key(method, NO_PROMPTS, self.config.seeds[0])
         structures = tuple(s for s in self.config.targets if s in method.structures)
         parts = [key.model_dump(), method.spec.options, case_mark, self.config.structures]
-        parts.append(method.file_hashes)
+        parts.append(method.weights)
         return Unit(
             key,
             _fingerprint(parts),
@@ -251,6 +261,8 @@ class _CaseUnits:
             structures,
             automatic=True,
             problem=method.problem,
+            weights=method.weights,
+            config_hash=self.config_hash,
         )
 
     def _key(self, method: Method, protocol: str, seed: int) -> UnitKey:

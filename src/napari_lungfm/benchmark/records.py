@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from napari_lungfm._core.exceptions import LungFMError
 
 #: Version of the record files; readers refuse newer ones.
-RECORD_SCHEMA = 2
+RECORD_SCHEMA = 3
 
 _MODEL_CONFIG = ConfigDict(extra="forbid", frozen=True)
 
@@ -135,13 +135,15 @@ class Cost(BaseModel):
     multiply-accumulates of all networks over the whole unit, as if it had been run alone (slices
     that were reused and an automatic mask that the prompts come from included); ``None`` where
     they were not counted: of models without a network, and of cases where counting, which takes
-    another run, was left out.
+    another run, was left out. ``peak_gpu_mb`` is the largest memory of tensors on the GPU (MiB);
+    ``None`` of units that used none. On Apple's it is what the driver holds when the unit ends.
     """
 
     model_config = _MODEL_CONFIG
 
     seconds: float
     peak_rss_mb: float | None
+    peak_gpu_mb: float | None = None
     n_prompts: int
     parameters: int | None
     slices_encoded: int | None = None
@@ -161,7 +163,9 @@ class Record(BaseModel):
 
     ``structures`` has the scores, ``zhu`` those of a unit under ``zhu-validation``; never both.
     ``notes`` say what else a reader must know, such as that a fallback stood in for the model.
-    ``tries`` counts how often the unit was tried, failures included.
+    ``tries`` counts how often the unit was tried, failures included. ``weights`` has the sha256 of
+    every file that the model was made from (none of models without weights), ``config_hash`` that
+    of the configuration as ``config.yaml`` had it when the unit was done. Schema 2 had neither.
     """
 
     model_config = _MODEL_CONFIG
@@ -174,6 +178,8 @@ class Record(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
     structures: tuple[StructureResult, ...]
     zhu: tuple[ZhuResult, ...] = ()
+    weights: dict[str, str] = Field(default_factory=dict)
+    config_hash: str = ""
     case_hash: str
     case_shape: tuple[int, int, int]
     case_spacing_mm: tuple[float, float, float]

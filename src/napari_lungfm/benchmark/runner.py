@@ -1,5 +1,6 @@
 """Train what a configuration wants trained, then do every unit once, here or on workers."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from napari_lungfm.benchmark.plan import (
 from napari_lungfm.benchmark.radii import Radii
 from napari_lungfm.benchmark.seen import ImageHashes, refuse_seen
 from napari_lungfm.benchmark.store import RunFolder
+from napari_lungfm.benchmark.sweeping import QUIET_SECONDS, sweep
 from napari_lungfm.benchmark.trainings import Training, do_trainings, plan_trainings
 from napari_lungfm.benchmark.workers import do_in_this_process, do_on_workers
-from napari_lungfm.benchmark.workplace import Workplace, connect
+from napari_lungfm.benchmark.workplace import Workplace, check_workplace, connect
 from napari_lungfm.models.registry import check_device, check_options, check_weights
 
 __all__ = ["Listener", "RunEvent", "Workplace", "run_benchmark"]
@@ -67,15 +69,19 @@ def run_benchmark(
     SeenPatientError
         If a model is to be scored on patients that it was trained on, before anything is done.
     LungFMError
-        If a case's files or a model's weights are not here, before anything is done; or whatever a
-        training raises, or the workers.
+        If a case's files or a model's weights are not here, or the workplace cannot be reached,
+        before anything is done; or whatever a training raises, or the workers.
     """
     listener = listener or (lambda event: None)
+    begun = time.time()
+    place = workplace or Workplace()
+    check_workplace(place)
     plan, folder = _prepare(config, out, base, device, listener)
     tally = Tally(len(plan.units), listener)
     tally.tell("start", f"{len(plan.units)} units")
     tasks = _pending(plan, folder, tally)
-    _do(tasks, folder, device, tally, workplace or Workplace())
+    _do(tasks, folder, device, tally, place)
+    sweep(folder, begun)
     tally.tell("end", f"{tally.done} units, {tally.failed} failed")
     return folder
 
@@ -94,6 +100,7 @@ def _prepare(
     images = ImageHashes(folder.images_file)
     refuse_seen(methods, cohorts, images)
     RunFolder.create(out)
+    sweep(folder, time.time() - QUIET_SECONDS)
     images.save()
     trained = do_trainings(
         methods,

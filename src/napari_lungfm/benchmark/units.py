@@ -10,9 +10,9 @@ import numpy as np
 
 from napari_lungfm._core.environment import hardware, package_versions
 from napari_lungfm._core.exceptions import DataError, UsageError
-from napari_lungfm._core.measure import Meter
 from napari_lungfm._core.seeding import generator
 from napari_lungfm.benchmark.loaded import AutomaticMask, Models
+from napari_lungfm.benchmark.meter import UnitMeter
 from napari_lungfm.benchmark.plan import Unit
 from napari_lungfm.benchmark.records import (
     Cost,
@@ -75,7 +75,7 @@ def do_unit(
     wanted = [structure for structure in unit.structures if structure in case.structures]
     work = _Work()
     error: str | None = None
-    meter = Meter()
+    meter = UnitMeter()
     try:
         if unit.problem is not None:
             raise DataError(unit.problem)
@@ -124,7 +124,7 @@ def count_unit(
         return None
     models.close_case()
     macs, _ = count_macs(
-        lambda: _compute(unit, case, wanted, models, Meter(), prompted_by, _Work())
+        lambda: _compute(unit, case, wanted, models, UnitMeter(), prompted_by, _Work())
     )
     if prompted_by is None:
         return macs or None
@@ -136,7 +136,7 @@ def _compute(
     case: Case,
     wanted: list[Structure],
     models: Models,
-    meter: Meter,
+    meter: UnitMeter,
     prompted_by: AutomaticMask | None,
     work: _Work,
 ) -> None:
@@ -147,7 +147,7 @@ def _compute(
         _prompt(unit, case, wanted, models, meter, prompted_by, work)
 
 
-def _segment(unit: Unit, case: Case, models: Models, meter: Meter, work: _Work) -> None:
+def _segment(unit: Unit, case: Case, models: Models, meter: UnitMeter, work: _Work) -> None:
     """Let an automatic model segment the case: one run for all structures."""
     model = models.automatic(unit)  # loading weights is not part of a unit's time
     with meter:
@@ -169,7 +169,7 @@ def _prompt(
     case: Case,
     wanted: list[Structure],
     models: Models,
-    meter: Meter,
+    meter: UnitMeter,
     prompted_by: AutomaticMask | None,
     work: _Work,
 ) -> None:
@@ -227,11 +227,12 @@ def _label_map(case: Case, done: Mapping[Structure, Simulation | ZhuValidation])
     return LabelMap(array, case.volume.geometry, LUNG_LABELS)
 
 
-def _cost(unit: Unit, meter: Meter, work: _Work) -> Cost:
+def _cost(unit: Unit, meter: UnitMeter, work: _Work) -> Cost:
     use = work.use
     return Cost(
         seconds=meter.seconds,
         peak_rss_mb=meter.peak_rss_mb,
+        peak_gpu_mb=meter.peak_gpu_mb,
         n_prompts=sum(len(each.prompts) for each in work.done.values()),
         parameters=None if unit.problem is not None else model_card(unit.runs).parameters,
         slices_encoded=None if use is None else use.encoded,
@@ -352,6 +353,8 @@ def make_record(
         status="ok" if error is None else "failed",
         error=error,
         options=unit.options,
+        weights=dict(unit.weights),
+        config_hash=unit.config_hash,
         structures=structures,
         zhu=zhu,
         case_hash=case_hash,

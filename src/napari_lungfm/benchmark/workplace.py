@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from napari_lungfm._core.config import parse_model
 from napari_lungfm._core.environment import available_cores, hardware
 from napari_lungfm._core.exceptions import (
     ConfigError,
@@ -23,6 +23,7 @@ from napari_lungfm._core.exceptions import (
 )
 from napari_lungfm._core.imports import is_available, require
 from napari_lungfm._core.types import PathInput
+from napari_lungfm.benchmark.messages import parse_settings
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -85,7 +86,7 @@ def load_cluster(path: PathInput) -> ClusterSpec:
     if not isinstance(values, dict):
         msg = f"'{file}' describes no cluster: a mapping with kind: slurm is expected"
         raise ConfigError(msg)
-    return parse_model(ClusterSpec, values, str(file))
+    return parse_settings(ClusterSpec, values, str(file))
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,42 @@ def visible_gpus() -> tuple[str, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(line.strip() for line in found.stdout.splitlines() if line.strip().isdigit())
+
+
+def check_workplace(place: Workplace) -> None:
+    """Make sure that the place can be reached, before hours of training: no unit is done there.
+
+    A scheduler has to answer; a cluster has to take its options, and its jobs are not asked for.
+
+    Parameters
+    ----------
+    place
+        Where units are to be done.
+
+    Raises
+    ------
+    MissingDependencyError
+        If Dask, or what starts jobs on the cluster, is not installed.
+    LungFMError
+        If the scheduler does not answer, or the cluster cannot be started.
+    """
+    if place.workers is not None and place.workers > 1:
+        require("distributed", purpose=_PURPOSE)
+    if not place.elsewhere:
+        return
+    require("distributed", purpose=_PURPOSE)
+    with _quiet():
+        if place.scheduler is not None:
+            with _client(place.scheduler):
+                return
+        if place.cluster is not None:
+            with _slurm(place.cluster, ask=False):
+                if shutil.which("sbatch") is None:
+                    msg = (
+                        "the SLURM cluster cannot be started: there is no command sbatch here; "
+                        "run on a machine that submits jobs to it"
+                    )
+                    raise LungFMError(msg)
 
 
 @contextlib.contextmanager
@@ -260,7 +297,8 @@ def _local(workers: int, gpus: tuple[str, ...]) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _slurm(spec: ClusterSpec) -> Iterator[Any]:
+def _slurm(spec: ClusterSpec, *, ask: bool = True) -> Iterator[Any]:
+    """Yield a cluster; without ``ask`` no job is asked for, and it has no workers."""
     try:
         from dask_jobqueue import SLURMCluster  # noqa: PLC0415
     except ImportError as error:
@@ -273,7 +311,10 @@ def _slurm(spec: ClusterSpec) -> Iterator[Any]:
     options: Mapping[str, Any] = {"processes": 1, **spec.options}
     try:
         cluster = SLURMCluster(**options)
-        cluster.scale(jobs=spec.jobs)
+        if ask:
+            cluster.scale(jobs=spec.jobs)
+        else:
+            cluster.job_script()  # as it would be submitted: wrong options show
     # Whatever its keywords meet with: unknown ones, a missing sbatch, a refused queue.
     except Exception as error:
         msg = f"the SLURM cluster cannot be started: {' '.join(str(error).split())[:300]}"

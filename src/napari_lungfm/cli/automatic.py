@@ -12,6 +12,8 @@ from napari_lungfm.cli.outputs import describe_mask, refuse_overwriting
 
 if TYPE_CHECKING:
     from napari_lungfm._core.types import ProgressCallback
+    from napari_lungfm.geometry import Volume
+    from napari_lungfm.models.automatic.trained import TrainedModel
 
 
 def refuse_prompt_options(model: str, given: Mapping[str, object]) -> None:
@@ -37,6 +39,21 @@ def refuse_prompt_options(model: str, given: Mapping[str, object]) -> None:
             "and segments the whole image: leave it out"
         )
         raise UsageError(msg)
+
+
+def tell_of_image(volume: "Volume") -> None:
+    """Say on stderr what was noted when an image was read, and whether it is no CT in HU.
+
+    Parameters
+    ----------
+    volume
+        The image that a model is to segment.
+    """
+    from napari_lungfm.preprocessing import told_if_no_hu
+
+    no_hu = told_if_no_hu(volume)
+    for text in (*volume.metadata.get("notes", ()), *([] if no_hu is None else [no_hu])):
+        note(f"note: {text}")
 
 
 def segment_automatically(
@@ -72,14 +89,9 @@ def segment_automatically(
     io.check_output(out)
     automatic = create_automatic_model(model, device=device, **options)
     volume = io.read_volume(image, series=series)
-    for text in volume.metadata.get("notes", ()):
-        note(f"note: {text}")
+    tell_of_image(volume)
     description = trained_model(model)
-    if description is not None:
-        _tell_of_small(description.title, description.small)
-        seen = description.told_if_seen(volume)
-        if seen is not None:
-            note(f"note: {seen}")
+    about = _tell_of_training(description, volume)
     started = time.perf_counter()
     with _progress(f"segmenting with {automatic.name}") as progress:
         result = automatic.segment(volume, progress=progress)
@@ -91,14 +103,28 @@ def segment_automatically(
     }
     if as_json:
         record = {"out": str(out), "model": model, "ran": automatic.name}
-        print_json({**record, "structures": found, "seconds": seconds})
+        print_json({**record, **about, "structures": found, "seconds": seconds})
     sizes = ", ".join(f"{name} {facts['volume_ml']:.1f} mL" for name, facts in found.items())
     note(f"{sizes} in {seconds:.1f} s; the label map is in {out}")
 
 
-def _tell_of_small(title: str, small: bool) -> None:
-    if small:
+def _tell_of_training(description: "TrainedModel | None", volume: "Volume") -> dict[str, Any]:
+    """Say what must be known of how a model was trained, and return it for ``--json``.
+
+    ``small``: with a preset for demonstrations. ``seen``: the patient of the training whose image
+    this is, ``False`` where it is none, ``None`` where it is not known.
+    """
+    if description is None:
+        return {"small": False, "seen": None}
+    if description.small:
+        title = description.title
         note(f"note: '{title}' was trained with a preset for demonstrations; do not rely on it")
+    patient = description.find_seen(volume)
+    if patient is None:
+        return {"small": description.small, "seen": False if description.seen else None}
+    note(f"note: {description.told_of(patient)}")
+    seen = patient.model_dump(mode="json", include={"cohort", "case", "part"})
+    return {"small": description.small, "seen": seen}
 
 
 @contextmanager

@@ -163,8 +163,10 @@ def _print_estimate(
     config: "BenchmarkConfig", out: Path, base: Path, place: "Workplace", as_json: bool
 ) -> int:
     from napari_lungfm.benchmark.estimate import estimate_run
+    from napari_lungfm.benchmark.workplace import check_workplace
     from napari_lungfm.cli.estimate_output import estimate_lines, estimate_values
 
+    check_workplace(place)
     estimate = estimate_run(config, out, base=base)
     workers = None if place.elsewhere else place.count(estimate.cases, on_gpus=False)
     if as_json:

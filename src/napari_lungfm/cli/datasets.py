@@ -10,7 +10,6 @@ import typer
 from napari_lungfm.cli.console import note, print_json, stderr_console, stdout_console
 
 if TYPE_CHECKING:
-    from napari_lungfm._core.types import ProgressCallback
     from napari_lungfm.benchmark.cohorts.prepare import CohortPlan, PreparedCohort
     from napari_lungfm.benchmark.cohorts.raw import RawCase
     from napari_lungfm.datasets.sources import SourceCard
@@ -45,7 +44,10 @@ def list_sources(as_json: Json = False) -> None:
 @app.command()
 def fetch(
     name: Name,
-    out: Annotated[Path, typer.Option(help="Folder that gets the data.")] = Path(),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder that gets the data; by default the current one."),
+    ] = None,
     source: Annotated[
         Path | None,
         typer.Option("--from", help="A folder (or the tar) that was downloaded already."),
@@ -70,9 +72,19 @@ def fetch(
     limit: Annotated[
         int | None, typer.Option(min=1, help="lung1: only the first so many patients.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, max=64, help="lung1: downloads at one time.")] = 8,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="lung1: downloads at one time; 8 by default."),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="lung1: read files that are there too; fetch damaged ones again."
+        ),
+    ] = False,
     keep_archive: Annotated[
-        bool, typer.Option(help="task06: keep the tar once it is unpacked.")
+        bool,
+        typer.Option("--keep-archive", help="task06: keep the downloaded tar once it is unpacked."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -82,22 +94,27 @@ def fetch(
     --from nothing is downloaded: a tar is checked and unpacked, a folder is
     looked through and can then be given to `prepare`.
     """
+    from napari_lungfm.cli import datasets_fetch as work
     from napari_lungfm.datasets.sources import source_card
 
     card = source_card(name)
-    _refuse(
+    work.refuse_idle(
         card,
+        source,
+        {"--out": out},
         task06={"--url": url, "--md5": md5, "--keep-archive": keep_archive},
         lung1={"--manifest": manifest, "--endpoint": endpoint, "--patient": patient,
-               "--limit": limit},
+               "--limit": limit, "--jobs": jobs, "--verify": verify},
     )  # fmt: skip
     note(card.licence_text())
+    place = out or Path()
     if card.name == "task06":
-        result = _fetch_task06(out, source, url, md5, keep_archive)
+        result = work.fetch_task06(place, source, url, md5, keep_archive)
     elif source is not None:
-        result = _look_through(source)
+        result = work.look_through(source)
     else:
-        result = _fetch_lung1(card, out, manifest, endpoint, patient or [], limit, jobs)
+        series = work.list_lung1(card, manifest, patient or [], limit)
+        result = work.fetch_lung1(card, series, place, endpoint, jobs or 8, verify)
     if as_json:
         print_json({"name": card.name, "licence": card.licence, **result})
     note(f"now: napari-lungfm-bench datasets prepare {card.name} {result['folder']} --out COHORT")
@@ -128,8 +145,7 @@ def prepare(
     from napari_lungfm.datasets.sources import source_card
 
     card = source_card(name)
-    title = f"{card.title}. Licence {card.licence}. {card.citation}."
-    plan = CohortPlan(card.name, title, card.n_test, card.n_train, seed)
+    plan = CohortPlan(card.name, _title(card, raw), card.n_test, card.n_train, seed, card.usable)
     _run(lambda: _raw_cases(card, raw), plan, raw, out, lungs, device, as_json)
 
 
@@ -153,7 +169,9 @@ def import_folder(
 def splits(
     what: Annotated[
         str,
-        typer.Argument(metavar="FOLDER|lung1", help="A prepared cohort, or lung1 as published."),
+        typer.Argument(
+            metavar="FOLDER|lung1|task06", help="A prepared cohort, or one as published."
+        ),
     ],
     seed: Seed = 0,
     as_json: Json = False,
@@ -166,121 +184,34 @@ def splits(
         print_json(values)
         return
     typer.echo(f"cohort: {values['cohort']}\nseed: {values['seed']}\nsha256: {values['sha256']}")
-    for part in ("test", "train", "spare"):
-        typer.echo(f"{part} ({len(values[part])}): {', '.join(values[part]) or '-'}")
+    for part in ("test", "train", "spare", "unusable"):
+        names = values.get(part, ())
+        if names or part != "unusable":
+            typer.echo(f"{part} ({len(names)}): {', '.join(names) or '-'}")
     for percent, names in values["train_subsets_percent"].items():
         typer.echo(f"{percent} % of train ({len(names)}): {', '.join(names)}")
-
-
-def _refuse(card: "SourceCard", **options: dict[str, Any]) -> None:
-    """Refuse options of the other data set."""
-    from napari_lungfm._core.exceptions import UsageError
-
-    for name, given in options.items():
-        wrong = [option for option, value in given.items() if value]
-        if name != card.name and wrong:
-            msg = f"{', '.join(wrong)} is for {name}; leave it out for {card.name}"
-            raise UsageError(msg)
-
-
-def _fetch_task06(
-    out: Path, source: Path | None, url: str | None, md5: str | None, keep_archive: bool
-) -> dict[str, Any]:
-    from napari_lungfm.datasets.sources.task06 import (
-        fetch_task06,
-        labelled_images,
-        other_archive,
-    )
-
-    if source is not None and source.is_dir():
-        inner = source / "Task06_Lung"
-        folder = inner if inner.is_dir() else source
-    else:
-        with _bytes("task06") as progress:
-            folder = fetch_task06(
-                out,
-                archive=source,
-                address=url,
-                keep_archive=keep_archive,
-                card=None if md5 is None else other_archive(md5),
-                progress=progress,
-            )
-    cases = labelled_images(folder)
-    note(f"{len(cases)} labelled cases in {folder}")
-    return {"folder": str(folder), "cases": len(cases)}
-
-
-def _fetch_lung1(
-    card: "SourceCard",
-    out: Path,
-    manifest: Path | None,
-    endpoint: str | None,
-    patients: list[str],
-    limit: int | None,
-    jobs: int,
-) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from napari_lungfm.datasets.sources.idc import (
-        choose_patients,
-        fetch_series,
-        series_from_index,
-        series_from_manifest,
-    )
-
-    listed = series_from_manifest(manifest, card) if manifest else series_from_index(card)
-    series = choose_patients(listed, patients=patients, limit=limit)
-    licences = sorted({each.licence for each in series if each.licence})
-    if licences and licences != [card.licence]:
-        note(f"note: the list says another licence: {', '.join(licences)}")
-    collection = card.collection or card.name
-    with _bytes(card.name) as progress:
-        fetched = fetch_series(
-            series, out, collection=collection, endpoint=endpoint, jobs=jobs, progress=progress
-        )
-    note(
-        f"{fetched.series} series of {fetched.patients} patients: {fetched.downloaded} files "
-        f"downloaded, {fetched.present} were there"
-    )
-    return {"folder": str(out / collection), **asdict(fetched)}
-
-
-def _look_through(folder: Path) -> dict[str, Any]:
-    """Count what a download holds."""
-    from collections import Counter
-
-    from napari_lungfm.datasets.sources.dicom_tree import find_patients
-
-    with _counting() as progress:
-        found = find_patients(folder, progress=progress)
-    kinds = Counter(series.modality for each in found.values() for series in each.series)
-    without = [name for name, each in found.items() if not (each.of("CT") and each.of("RTSTRUCT"))]
-    damaged = sorted({str(path) for each in found.values() for path in each.damaged})
-    note(f"{len(found)} patients: " + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))
-    if without:
-        note(f"without CT or RTSTRUCT: {', '.join(without)}")
-    for path in damaged:
-        note(f"damaged: {path}")
-    return {
-        "folder": str(folder), "patients": len(found), "series": dict(kinds),
-        "incomplete": without, "damaged": damaged,
-    }  # fmt: skip
 
 
 def _raw_cases(card: "SourceCard", raw: Path) -> "tuple[RawCase, ...]":
     from napari_lungfm.benchmark.cohorts.lung1 import lung1_cases
     from napari_lungfm.benchmark.cohorts.task06 import task06_cases
-    from napari_lungfm.datasets.sources.idc import is_unfinished
+    from napari_lungfm.cli.datasets_fetch import counting, say_missing, say_unfinished
 
     if card.name == "task06":
         return task06_cases(raw)
-    if is_unfinished(raw):
-        note(
-            f"note: the download to '{raw}' has not ended; series may lack slices: fetch again, "
-            "then prepare again"
-        )
-    with _counting() as progress:
-        return lung1_cases(raw, progress=progress)
+    say_unfinished(raw)
+    with counting() as progress:
+        cases = lung1_cases(raw, progress=progress)
+    say_missing({case.name: case.missing for case in cases if case.missing})
+    return cases
+
+
+def _title(card: "SourceCard", raw: Path) -> str:
+    """Return the title of a cohort; where the data are not the publisher's, it begins with that."""
+    from napari_lungfm.datasets.sources.origin import read_origin
+
+    parts = (read_origin(raw).sentence(), card.title, f"Licence {card.licence}", card.citation)
+    return " ".join(f"{part}." for part in parts if part)
 
 
 def _run(
@@ -339,38 +270,19 @@ def _report(result: "PreparedCohort", as_json: bool) -> None:
 
 
 def _published_split(name: str, seed: int) -> dict[str, Any]:
-    """Return the split of all patients of Lung1 that can be used by what is known of them."""
+    """Return the split of all published patients that can be used by what is known of them."""
     from napari_lungfm._core.exceptions import UsageError
     from napari_lungfm.benchmark.cohorts.split import split_patients
-    from napari_lungfm.datasets.sources import LUNG1
+    from napari_lungfm.datasets.sources import SOURCES
 
-    if name != LUNG1.name:
-        msg = f"'{name}' is no folder of a cohort, and only the patients of lung1 are known by name"
+    card = SOURCES.get(name)
+    if card is None:
+        msg = f"'{name}' is neither the folder of a cohort nor one of: {', '.join(SOURCES)}"
         raise UsageError(msg)
-    known = [f"LUNG1-{number:03d}" for number in range(1, 423)]
-    usable = [n for n in known if n not in LUNG1.bad or not LUNG1.bad[n].excludes]
     split = split_patients(
-        name, usable, n_test=LUNG1.n_test, n_train=LUNG1.n_train, seed=seed
+        name, card.usable, n_test=card.n_test, n_train=card.n_train, seed=seed
     )  # fmt: skip
     return split.to_dict()
-
-
-@contextmanager
-def _bytes(text: str) -> "Iterator[ProgressCallback]":
-    """Show bytes done on stderr."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
-
-    columns = (TextColumn(text), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeLeft())
-    with Progress(*columns, console=stderr_console(), transient=True) as bar:
-        task = bar.add_task(text, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total or None)
-
-
-@contextmanager
-def _counting() -> "Iterator[Callable[[int], None]]":
-    with stderr_console().status("reading headers") as status:
-        yield lambda count: status.update(f"reading headers: {count} DICOM files")
 
 
 @contextmanager

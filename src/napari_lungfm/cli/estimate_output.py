@@ -29,10 +29,14 @@ def estimate_lines(estimate: "Estimate", workers: int | None) -> Iterator[str]:
     yield from _table(rows)
     for training in estimate.trainings:
         patients = f"up to {training.cases} patients"
-        yield f"training {training.text}: {training.state} ({patients}; {training.folder})"
+        needed = sum(training.bytes_needed.values())
+        disk = f", about {_bytes(needed)} by estimate" if needed else ""
+        yield f"training {training.text}: {training.state} ({patients}{disk}; {training.folder})"
     for weights in estimate.weights:
         size = "size unknown" if weights.size is None else _bytes(weights.size)
         yield f"weights missing: {weights.name} ({size}); {weights.how}"
+    if estimate.weights:
+        yield _weights(estimate)
     yield _disk(estimate)
     yield _total_time(estimate, workers)
 
@@ -51,7 +55,9 @@ def estimate_values(estimate: "Estimate", workers: int | None) -> dict[str, Any]
         "disk": {
             "bytes_needed": estimate.bytes_needed,
             "measured": estimate.bytes_measured,
+            "estimated": ["trainings"],
             "bytes_free": estimate.bytes_free,
+            "bytes_of_weights": estimate.bytes_of_weights,
         },
         "workers": workers,
         "seconds_on_one_worker": estimate.seconds if not estimate.unknown else None,
@@ -80,12 +86,25 @@ def _time(group: "UnitGroup") -> str:
     return "unknown" if group.seconds is None else duration(group.seconds)
 
 
+def _weights(estimate: "Estimate") -> str:
+    unknown = sum(each.size is None for each in estimate.weights)
+    known = [_bytes(estimate.bytes_of_weights)] if estimate.bytes_of_weights else []
+    parts = [*known, *([f"{unknown} of unknown size"] if unknown else [])]
+    return f"weights to get: {' and '.join(parts)}, in a folder of their own"
+
+
 def _disk(estimate: "Estimate") -> str:
-    parts = ", ".join(f"{kind} {_bytes(size)}" for kind, size in estimate.bytes_needed.items())
+    needed = dict(estimate.bytes_needed)
+    total, trainings = sum(needed.values()), needed.pop("trainings", 0)
+    parts = ", ".join(f"{kind} {_bytes(size)}" for kind, size in needed.items())
     source = "as those that are there" if estimate.bytes_measured else "as of usual chest CTs"
-    total = sum(estimate.bytes_needed.values())
     free = estimate.bytes_free
-    text = f"disk: about {_bytes(total)} ({parts}; {source})"
+    trained = (
+        f"trainings {_bytes(trainings)}, an estimate from the sizes of their cases and networks; "
+        if trainings
+        else ""
+    )
+    text = f"disk: about {_bytes(total)} ({trained}{parts}, {source})"
     if free is None:
         return text
     short = "; this is NOT enough" if total > free else ""

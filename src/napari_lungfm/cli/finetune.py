@@ -16,13 +16,6 @@ if TYPE_CHECKING:
 Display: TypeAlias = Callable[[], "AbstractContextManager[tuple[FitListener, StageListener]]"]
 
 
-def is_fine_tuning(config: str) -> bool:
-    """Tell whether a configuration is a fine-tuning's: by its name, or by what its file says."""
-    from napari_lungfm.training.finetune.config import is_fine_tuning as asked
-
-    return asked(config)
-
-
 def fine_tuning_summaries() -> dict[str, str]:
     """Return the name and one line on each of the shipped fine-tunings."""
     import yaml

@@ -307,13 +307,15 @@ def _labels(pairs: list[str]) -> dict[int, str]:
 
 def _verify_trained(place: Path) -> dict[str, Any]:
     """Compare the files with the description, and load the model strictly."""
+    from napari_lungfm.models.automatic.nnunet_folders import UNKNOWN
     from napari_lungfm.models.automatic.trained import read_description
     from napari_lungfm.models.registry import create_automatic_model, create_model, is_automatic
 
     create = create_automatic_model if is_automatic(str(place)) else create_model
     create(str(place), device="cpu")
     description = read_description(place)
-    return {"path": str(place), "architecture": description.architecture, "checked": []}
+    checked = ["unknown origin, pickles converted"] if description.cohort_hash == UNKNOWN else []
+    return {"path": str(place), "architecture": description.architecture, "checked": checked}
 
 
 def _show_trained(place: Path, as_json: bool) -> None:

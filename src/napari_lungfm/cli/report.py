@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_lungfm.benchmark.records import Record
-    from napari_lungfm.benchmark.report import Trace
+    from napari_lungfm.benchmark.report import Trace, TracedUnit
     from napari_lungfm.benchmark.store import RunFolder
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -70,10 +70,22 @@ def trace(
     structure: Annotated[
         str, typer.Option(help="Structure, or lungs, or avg for all three.")
     ] = "tumour",
-    metric: Annotated[str, typer.Option(help="A score, named as in summary.csv.")] = "dice",
+    metric: Annotated[
+        str,
+        typer.Option(help="A column of summary.csv or of another table, such as skill or macs."),
+    ] = "dice",
+    subgroup: Annotated[
+        str | None,
+        typer.Option(metavar="DIVISION=GROUP", help="Some cases only, as in size=small."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Units of one seed only.")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="METHOD", help="Another method: the pairs behind a p value."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Show the records whose mean a number in a table is, with their prompts and masks."""
+    """Show the records that a number in a table is made from, with their prompts and masks."""
     from napari_lungfm.benchmark.report import trace as find
     from napari_lungfm.benchmark.store import RunFolder
 
@@ -84,6 +96,9 @@ def trace(
         protocol=protocol,
         structure=structure,
         metric=metric,
+        subgroup=subgroup,
+        seed=seed,
+        against=against,
     )
     if as_json:
         from dataclasses import asdict
@@ -178,18 +193,43 @@ def _compare(first: "RunFolder", second: "RunFolder", out: Path, as_json: bool) 
 
 
 def _print_trace(found: "Trace") -> None:
-    mean = "undefined" if found.mean is None else f"{found.mean:.4f}"
+    cases = f", {found.subgroup}" if found.subgroup else ""
+    # Of interactions that a target takes, none is enough where it is never reached.
+    no = "not reached" if found.metric.startswith("interactions_to") else "undefined"
     print(
         f"{found.metric} of {found.structure}, {found.method} under {found.protocol} on "
-        f"{found.cohort}: {mean} (n = {found.n}, {found.n_undefined} undefined)"
+        f"{found.cohort}{cases}: {_shown(found.value, no)} (n = {found.n}, {found.n_undefined} "
+        "undefined)"
     )
-    for unit in found.units:
-        value = unit.error or ("undefined" if unit.value is None else f"{unit.value:.4f}")
+    if found.other is not None:
+        print(f"mean of {found.method}: {_shown(found.mean)}")
+        print(
+            f"mean of {found.other.method} under {found.other.protocol}, same cases: "
+            f"{_shown(found.other.mean)}"
+        )
+    for name, value in (found.comparison or {}).items():
+        print(f"{name.replace('_', ' ')}: {_shown(value)}")
+    _print_units(found.units, found.method if found.other else "", no)
+    if found.other is not None:
+        _print_units(found.other.units, found.other.method, no)
+
+
+def _print_units(units: "Sequence[TracedUnit]", method: str, no: str) -> None:
+    for unit in units:
+        value = unit.error or _shown(unit.value, no)
         prompts = ", ".join(f"{len(given)} for {name}" for name, given in unit.prompts.items())
-        print(f"  {unit.case} (seed {unit.seed}): {value}")
+        print(f"  {method}{': ' if method else ''}{unit.case} (seed {unit.seed}): {value}")
         print(f"    record  {unit.record_file}")
         print(f"    mask    {unit.mask_file or 'none'}")
         print(f"    prompts {prompts or 'none'}; with --json one by one")
+
+
+def _shown(value: float | None, no: str = "undefined") -> str:
+    if value is None:
+        return no
+    if abs(value) < 1000:
+        return f"{value:.4f}" if abs(value) >= 5e-5 or not value else f"{value:.2e}"
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
 
 
 def _rows(frame: "pd.DataFrame") -> list[dict[str, Any]]:

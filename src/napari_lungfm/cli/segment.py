@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_lungfm._core.exceptions import UsageError
-from napari_lungfm.cli.automatic import refuse_prompt_options, segment_automatically
+from napari_lungfm.cli.automatic import (
+    refuse_prompt_options,
+    segment_automatically,
+    tell_of_image,
+)
 from napari_lungfm.cli.console import note, print_json, stderr_console
 from napari_lungfm.cli.outputs import describe_mask, refuse_overwriting
 
@@ -113,8 +117,7 @@ def segment(
     check_device(model, device)
     check_weights(model, options)
     volume = io.read_volume(image, series=series)
-    for text in volume.metadata.get("notes", ()):
-        note(f"note: {text}")
+    tell_of_image(volume)
     require_axial(volume.geometry)
     prompts = parse_prompts(box or (), click or (), stop or (), volume.geometry, millimetres=mm)
     check_prompts(prompts, volume.geometry.shape)  # before large weights are read

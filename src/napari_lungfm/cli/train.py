@@ -1,25 +1,26 @@
 """``train``: from a configuration and a cohort to a trained model."""
 
+import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from napari_lungfm._core.config import read_yaml
-from napari_lungfm._core.exceptions import LungFMError
+from napari_lungfm._core.exceptions import ConfigError, InputFileError, UsageError
 from napari_lungfm.cli.console import note, print_json, stderr_console
-from napari_lungfm.cli.finetune import (
-    fine_tuning_summaries,
-    is_fine_tuning,
-    train_fine_tuning,
-)
+from napari_lungfm.cli.finetune import fine_tuning_summaries, train_fine_tuning
 
 if TYPE_CHECKING:
     from napari_lungfm.models.automatic.trained import TrainedModel
     from napari_lungfm.training.automatic.run import StageListener
     from napari_lungfm.training.fit import FitListener, FitProgress
+
+#: What trains a configuration.
+Kind: TypeAlias = Literal["automatic", "finetune", "lungfm-s"]
+_LUNGFM: Kind = "lungfm-s"
 
 
 def train(
@@ -50,7 +51,6 @@ def train(
     patients that the model has seen; `segment --model FOLDER` applies it. After an interruption
     the same call with --resume goes on, and the result is the same.
     """
-    from napari_lungfm._core.exceptions import UsageError
     from napari_lungfm.models.devices import check_device_name
 
     if config == "list":
@@ -60,13 +60,16 @@ def train(
         msg = "--out is missing: the folder of the trained model"
         raise UsageError(msg)
     check_device_name(device)
-    if _is_lungfm(config):
+    kind = _kind_of(config)
+    if resume:
+        _refuse_nothing_to_resume(out)
+    if kind == _LUNGFM:
         if cohort is not None:
             msg = "LungFM-S is trained on synthetic images only: leave --cohort out"
             raise UsageError(msg)
         _train_lungfm(config, out, resume=resume, device=device, as_json=as_json)
         return
-    if is_fine_tuning(config):
+    if kind == "finetune":
         train_fine_tuning(
             config,
             out,
@@ -96,14 +99,37 @@ def train(
         _report(description, out, as_json)
 
 
-def _is_lungfm(config: str) -> bool:
-    """Tell whether a configuration is one of LungFM-S: by its name, or by what its file says."""
-    if config == "lungfm-s":
-        return True
-    try:
-        return read_yaml(Path(config)).get("kind") == "lungfm-s"
-    except LungFMError:
-        return False  # whoever reads it says what is wrong
+def _kind_of(config: str) -> Kind:
+    """Return what trains a configuration, by the ``kind`` in its file or its shipped name."""
+    from napari_lungfm.training.automatic.config import shipped_configs, shipped_name
+    from napari_lungfm.training.finetune.config import shipped_fine_tunings
+
+    kinds: dict[str, Kind] = {"automatic": "automatic", "nnunet": "automatic"}
+    kinds |= {"finetune": "finetune", _LUNGFM: _LUNGFM}
+    if Path(config).is_file():
+        asked = read_yaml(Path(config)).get("kind", "automatic")
+        if asked not in kinds:
+            msg = f"'{config}': kind: there is no training '{asked}'; choose from "
+            raise ConfigError(msg + ", ".join(kinds))
+        return kinds[asked]
+    shipped: dict[str, Kind] = dict.fromkeys(shipped_configs(), "automatic")
+    shipped |= dict.fromkeys(shipped_fine_tunings(), "finetune")
+    shipped[_LUNGFM] = _LUNGFM
+    found = shipped.get(config) or shipped.get(shipped_name(config))
+    if found is None:
+        close = difflib.get_close_matches(config.lower(), shipped, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        msg = f"there is no configuration '{config}': {hint}it is neither a file nor one of "
+        raise InputFileError(msg + ", ".join(shipped))
+    return found
+
+
+def _refuse_nothing_to_resume(out: Path) -> None:
+    """Refuse to go on with a training where none was begun: a folder is easily misspelt."""
+    begun = ("run", "first", "clips-*", "model.json")
+    if not any(any(out.glob(pattern)) for pattern in begun):
+        msg = f"there is no training in '{out}' to resume; leave --resume out to begin one"
+        raise UsageError(msg)
 
 
 def _train_lungfm(config: str, out: Path, *, resume: bool, device: str, as_json: bool) -> None:
@@ -120,6 +146,8 @@ def _train_lungfm(config: str, out: Path, *, resume: bool, device: str, as_json:
             listener=listener,
             clips=lambda done, total: stages("preparing", done, total),
         )
+    if weights is None:  # a further process of a training on several devices
+        return
     if as_json:
         print_json({"out": str(out), "weights": str(weights)})
     note(
@@ -185,11 +213,16 @@ def _time(seconds: float) -> str:
 
 
 def _report(description: "TrainedModel", out: Path, as_json: bool) -> None:
+    from napari_lungfm.training.around import LOG
+    from napari_lungfm.training.automatic.finish import doubts
+
+    scores = description.validation
+    for text in doubts(out / LOG, scores):
+        note(f"note: {text}")
     if as_json:
         record: dict[str, Any] = description.model_dump(mode="json")
         print_json({"out": str(out), **record})
         return
-    scores = description.validation
     if scores:
         for title in next(iter(scores.values())):
             known = [case[title] for case in scores.values() if case[title] is not None]

@@ -35,11 +35,16 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+#: What stands in `FileCase.values` for a value of the mask that is no structure.
+IGNORED = "ignore"
+
+
 class FileCase(_Model):
     """One case on disk. Paths are relative to the cohort's ``root``.
 
     The reference is one of: a label image (``mask`` with ``values``), an RTSTRUCT (``rtstruct``
-    with ``rois``) or a DICOM SEG (``seg`` with ``segments``).
+    with ``rois``) or a DICOM SEG (``seg`` with ``segments``). Every value but 0 that the mask has
+    must be among ``values``; one that is no structure is given as ``ignore``.
     """
 
     name: str
@@ -61,8 +66,9 @@ class FileCase(_Model):
             what = " and ".join(given) or "none"
             msg = f"case '{self.name}' needs exactly one of mask, rtstruct and seg; given: {what}"
             raise ValueError(msg)
-        for mapping in (self.values, self.rois, self.segments):
-            for title in mapping.values():
+        values = [title for title in self.values.values() if title != IGNORED]
+        for titles in (values, self.rois.values(), self.segments.values()):
+            for title in titles:
                 try:
                     Structure.from_title(title)
                 except LungFMError as error:
@@ -82,21 +88,26 @@ class FileCohort(_Model):
     def build(self, base: Path) -> Cohort:
         """Return the cohort; a relative ``root`` counts from ``base``.
 
+        A training needs no test case, so that the files of test cases are looked for when one is
+        first asked for: by `FileCaseSource.inputs`, `~FileCaseSource.fingerprint` or
+        `~FileCaseSource.load`.
+
         Raises
         ------
         InputFileError
-            If a file or folder of a case is not there.
+            If a file or folder of a training case is not there.
         """
         root = base / Path(self.root).expanduser()
         sources = [FileCaseSource(case, root) for case in self.cases]
-        for source in sources:
+        train = tuple(s for s in sources if s.case.part == "train")
+        for source in train:
             source.check()
         return Cohort(
             self.name,
             self.title or f"images from {self.root}",
             test=tuple(s for s in sources if s.case.part == "test"),
-            train=tuple(s for s in sources if s.case.part == "train"),
-            measure_radius=partial(_mean_radius, [s for s in sources if s.case.part == "train"]),
+            train=train,
+            measure_radius=partial(_mean_radius, list(train)),
         )
 
 
@@ -113,8 +124,14 @@ class FileCaseSource:
         return self.case.name
 
     def check(self) -> None:
-        """Refuse a case whose files are not there, before hours are spent."""
-        for path in self.inputs():
+        """Refuse a case whose files are not there, before hours are spent.
+
+        Raises
+        ------
+        InputFileError
+            If a file or folder is not there.
+        """
+        for path in self._paths():
             if not path.exists():
                 msg = f"case '{self.name}': there is no file or folder '{path}'"
                 raise InputFileError(msg)
@@ -135,6 +152,7 @@ class FileCaseSource:
         An image whose slices along the first axis are not axial is turned, voxel by voxel, for
         models see axial slices; prompts and masks are then those of the turned grid.
         """
+        self.check()
         try:
             volume = io.read_volume(self.root / self.case.image, series=self.case.series)
             reference = self._read_reference(volume)
@@ -148,7 +166,17 @@ class FileCaseSource:
         return Case(self.name, volume, reference, self.case.attributes)
 
     def inputs(self) -> tuple[Path, ...]:
-        """Return the image and the reference."""
+        """Return the image and the reference.
+
+        Raises
+        ------
+        InputFileError
+            If one is not there.
+        """
+        self.check()
+        return self._paths()
+
+    def _paths(self) -> tuple[Path, ...]:
         names = (self.case.image, self.case.mask, self.case.rtstruct, self.case.seg)
         return tuple(self.root / name for name in names if name is not None)
 
@@ -180,13 +208,14 @@ def _rename_values(
     if unknown:
         msg = (
             f"the mask has the values {sorted(unknown)}, for which no structure is given; "
-            f"given are {dict(values)}"
+            f"given are {dict(values)}; name each, or give it as '{IGNORED}'"
         )
         raise DataError(msg)
     matched = match_geometry(label_map, geometry)
     masks = [
         (Structure.from_title(title), LabelMap.from_mask(matched.mask(value), geometry))
         for value, title in values.items()
+        if title != IGNORED
     ]
     return _combine(masks, geometry)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from napari.components import ViewerModel
 
+from napari_lungfm.gui.annotation.closing import Closing
 from napari_lungfm.gui.annotation.comparing import Comparing
 from napari_lungfm.gui.annotation.controller import Controller
 from napari_lungfm.gui.annotation.jobs import Deliver, JobQueue
@@ -37,6 +38,7 @@ class Workplace:
         self.quality = Quality(self.controller, self.background)
         self.measuring = Measuring(self.controller, self.background)
         self.comparing = Comparing(self.controller, self.background)
+        self.closing = Closing(self.controller)
         self.saving = Saving(self.controller, self.background)
         self._reading = JobQueue(deliver, name="lungfm-reading")
         self.opening = Opening(viewer, self._reading)

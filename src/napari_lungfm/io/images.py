@@ -1,7 +1,8 @@
 """NIfTI, NRRD and MetaImage files through SimpleITK, read and written whole or not at all."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -34,6 +35,7 @@ __all__ = [
     "image_suffix",
     "read_image",
     "read_label_map",
+    "read_note",
     "to_sitk",
     "write_image",
     "write_label_map",
@@ -45,6 +47,8 @@ READ_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 WRITE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 _NIFTI = (".nii.gz", ".nii")
+#: Where ITK has the note of a file, in NIfTI its ``descrip``.
+_NOTE = "ITK_FileNotes"
 
 
 def image_suffix(path: PathInput) -> str | None:
@@ -125,12 +129,37 @@ def write_image(volume: Volume, path: PathInput) -> None:
     _write(to_sitk(volume), path)
 
 
-def write_label_map(label_map: LabelMap, path: PathInput) -> None:
-    """Write a label map in the smallest integer dtype that holds it; see `write_image`."""
+def write_label_map(label_map: LabelMap, path: PathInput, *, note: str = "") -> None:
+    """Write a label map in the smallest integer dtype that holds it; see `write_image`.
+
+    Parameters
+    ----------
+    label_map
+        The labels.
+    path
+        The file.
+    note
+        A word for the header that says what it is, up to 79 ASCII letters; `read_note` reads it.
+    """
     low, high = int(label_map.array.min()), int(label_map.array.max())
     dtype = np.result_type(np.min_scalar_type(low), np.min_scalar_type(high))
     array = label_map.array.astype(dtype, copy=False)
-    _write(to_sitk(LabelMap(array, label_map.geometry, label_map.labels)), path)
+    image = to_sitk(LabelMap(array, label_map.geometry, label_map.labels))
+    if note:
+        image.SetMetaData(_NOTE, note)
+    _write(image, path)
+
+
+def read_note(path: PathInput) -> str:
+    """Return the note in the header of an image file; empty where it has none.
+
+    Raises
+    ------
+    InputFileError
+        See `read_image`.
+    """
+    image = _read_header(Path(path))
+    return str(image.GetMetaData(_NOTE)).strip() if image.HasMetaDataKey(_NOTE) else ""
 
 
 def check_output(path: PathInput) -> None:
@@ -175,6 +204,14 @@ def _as_labels(array: VoxelArray, source: str) -> LabelArray:
 
 
 def _read(path: Path) -> sitk.Image:
+    return _reading(path, lambda reader: reader.Execute())
+
+
+def _read_header(path: Path) -> sitk.ImageFileReader:
+    return _reading(path, lambda reader: reader)
+
+
+def _reading(path: Path, get: Callable[[sitk.ImageFileReader], Any]) -> Any:
     if not path.is_file():
         reason = "it is a folder" if path.is_dir() else "there is no such file"
         msg = f"cannot read '{path}': {reason}"
@@ -185,7 +222,7 @@ def _read(path: Path) -> sitk.Image:
         raise InputFileError(msg)
     try:
         with quiet_itk():
-            return _inspect(path, suffix).Execute()
+            return get(_inspect(path, suffix))
     except RuntimeError as error:
         if "orthonormal" in str(error):
             msg = f"the grid of '{path}' is sheared; resample it to a rectangular grid first"

@@ -3,11 +3,12 @@
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import (
+    Annotated,
     Any,
     Literal,
     NoReturn,
@@ -23,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.imports import require
 from napari_lungfm.models.automatic.protocol import AutomaticModel
-from napari_lungfm.models.automatic.published import needed_weights
+from napari_lungfm.models.automatic.published import FUSED, needed_weights
 from napari_lungfm.models.automatic.store import TrainedStore
 from napari_lungfm.models.automatic.trained import (
     TrainedModel,
@@ -379,7 +380,8 @@ def _factory(
         listed = ", ".join(f"'{option}'" for option in known) or "none"
         msg = f"model '{entry.card.name}' has no option '{unknown[0]}'; its options: {listed}"
         raise UsageError(msg)
-    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    maker = factory.__init__ if inspect.isclass(factory) else factory
+    hints = get_type_hints(maker, include_extras=True)  # bounds are among them
     checked = {
         option: _checked(entry.card.name, option, value, hints[option])
         for option, value in options.items()
@@ -390,7 +392,8 @@ def _factory(
 def _checked(model: str, option: str, value: Any, hint: Any) -> Any:
     """Return the value of an option as its type; text from a command line may be a number."""
     try:
-        if isinstance(value, bool) and hint in (int, float):  # pydantic would take it for 1
+        kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        if isinstance(value, bool) and kind in (int, float):  # pydantic would take it for 1
             raise TypeError
         return TypeAdapter(hint).validate_python(value)
     except (TypeError, ValidationError) as error:
@@ -400,6 +403,9 @@ def _checked(model: str, option: str, value: Any, hint: Any) -> Any:
 
 def _in_words(hint: Any) -> str:
     """Return what a type allows, as a user would say it."""
+    if get_origin(hint) is Annotated:
+        kind, *bounds = get_args(hint)
+        return " ".join([_in_words(kind), *_bounds_in_words(bounds)])
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(str(value) for value in get_args(hint))
     if get_origin(hint) in (Union, UnionType):
@@ -407,6 +413,13 @@ def _in_words(hint: Any) -> str:
         return " or ".join(_in_words(kind) for kind in kinds)
     words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
     return words.get(hint) or f"of type {getattr(hint, '__name__', hint)}"
+
+
+def _bounds_in_words(bounds: Sequence[Any]) -> list[str]:
+    words = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
+    limits = [limit for bound in bounds for limit in getattr(bound, "metadata", ())]
+    found = [f"{w} {getattr(m, k):g}" for m in limits for k, w in words.items() if hasattr(m, k)]
+    return [" and ".join(found)] if found else []
 
 
 def _foundation_names() -> tuple[str, ...]:
@@ -417,6 +430,13 @@ def _foundation_names() -> tuple[str, ...]:
 def _published_automatic() -> tuple[str, ...]:
     cards = (checkpoint_card(name) for name in checkpoint_names())
     return tuple(card.name for card in cards if card.family in _AUTOMATIC_FACTORIES)
+
+
+def _variants() -> tuple[str, ...]:
+    """Names of all variants of the models that can be run, with the model before the colon."""
+    cards = (checkpoint_card(name) for name in (*_foundation_names(), *_published_automatic()))
+    own = [f"{card.name}:{variant}" for card in cards for variant in card.variants]
+    return (*own, *(f"{name}:{FUSED}" for name in _published_automatic()))
 
 
 def _trained_folder(name: str) -> Path | None:
@@ -486,7 +506,10 @@ def _fine_tuned_entry(name: str, folder: Path, description: TrainedModel) -> _En
 def _explain_unknown(name: str) -> NoReturn:
     known = (*model_names(), *automatic_names())
     close = difflib.get_close_matches(name.lower(), known, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
+    # What a file is called by its publisher, without the model that it is of.
+    own = [full for full in _variants() if full.partition(":")[2].lower() == name.lower()]
+    meant = next(iter((*own, *close)), None)
+    hint = f"did you mean '{meant}'? " if meant is not None else ""
     msg = (
         f"there is no model '{name}'; {hint}known: {', '.join(known)}, or a trained model's folder"
     )

@@ -12,6 +12,7 @@ stays with the layer, in plain values under ``layer.metadata["lungfm"]`` (`METAD
 ``frame_of_reference``   FrameOfReferenceUID of a DICOM image, or ``None``
 ``labels``               of a labels layer: value → name
 ``session``              the saved session that a labels layer shows, or ``None``
+``derived``              how a labels layer was made of other masks (`plugin.derived`), or ``None``
 ``notes``                what was put right or assumed when it was read
 =======================  =========================================================================
 
@@ -26,6 +27,7 @@ import numpy as np
 
 from napari_lungfm._core.exceptions import GeometryError
 from napari_lungfm.geometry import LabelMap, Volume, VolumeGeometry, axis_codes
+from napari_lungfm.plugin.derived import Derivation
 
 #: What napari makes a layer of: data, keyword arguments of the layer, its type.
 LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
@@ -80,6 +82,8 @@ class LayerInfo:
         Label value → name.
     session
         The saved session that it shows.
+    derived
+        How it was made of other masks.
     notes
         What was put right or assumed.
     """
@@ -90,6 +94,7 @@ class LayerInfo:
     frame_of_reference: str | None = None
     labels: Mapping[int, str] = field(default_factory=dict)
     session: str | None = None
+    derived: Derivation | None = None
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -114,6 +119,7 @@ class LayerInfo:
                 "frame_of_reference": self.frame_of_reference,
                 "labels": {int(value): str(name) for value, name in self.labels.items()},
                 "session": self.session,
+                "derived": self.derived,
                 "notes": list(self.notes),
             }
         }
@@ -131,6 +137,7 @@ class LayerInfo:
             frame_of_reference=facts.get("frame_of_reference"),
             labels={int(value): str(name) for value, name in facts.get("labels", {}).items()},
             session=facts.get("session"),
+            derived=facts.get("derived"),
             notes=tuple(facts.get("notes", ())),
         )
 
@@ -181,7 +188,7 @@ def labels_layer(
     belongs_to
         Of the image: its source and UIDs are needed to write the labels as DICOM.
     facts
-        Further fields of `LayerInfo`: ``source``, ``session``, ``notes``.
+        Further fields of `LayerInfo`: ``source``, ``session``, ``derived``, ``notes``.
     """
     if belongs_to is not None:
         facts = {

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,9 +11,10 @@ import numpy as np
 from napari_lungfm import io
 from napari_lungfm._core.exceptions import InputFileError
 from napari_lungfm._core.types import PathInput, ProgressCallback
-from napari_lungfm.geometry import Volume
+from napari_lungfm.geometry import LabelMap, Volume
 from napari_lungfm.io.dicom_files import looks_like_dicom
 from napari_lungfm.io.images import image_suffix
+from napari_lungfm.plugin.derived import derivation_in, unmarked_name
 from napari_lungfm.plugin.dicom_folder import read_folder, read_structure_file, structure_kind
 from napari_lungfm.plugin.layer_geometry import (
     LayerData,
@@ -97,7 +99,7 @@ def read_layers(
         return [_file_layer(source)]
     if structure_kind(source) is not None:
         return [
-            labels_layer(label_map, name, belongs_to=info)
+            _structure_layer(name, label_map, info)
             for name, label_map, info in read_structure_file(source)
         ]
     volume = io.read_volume(source, progress=progress)
@@ -108,8 +110,14 @@ def _folder_layers(folder: Path, progress: ProgressCallback | None) -> list[Laye
     volume, structures = read_folder(folder, progress=progress)
     info = LayerInfo.of_volume(volume)
     layers = [image_layer(volume, _title(volume, folder))]
-    layers += [labels_layer(mask, name, belongs_to=info) for name, mask in structures]
+    layers += [_structure_layer(name, mask, info) for name, mask in structures]
     return layers
+
+
+def _structure_layer(name: str, mask: LabelMap, image: LayerInfo) -> LayerData:
+    name, derived = unmarked_name(name)
+    names = {value: unmarked_name(each)[0] for value, each in mask.labels.items()}
+    return labels_layer(replace(mask, labels=names), name, belongs_to=image, derived=derived)
 
 
 def _file_layer(path: Path) -> LayerData:
@@ -117,7 +125,8 @@ def _file_layer(path: Path) -> LayerData:
     name = path.name[: -len(image_suffix(path) or "")]
     if not _holds_labels(volume):
         return image_layer(volume, name)
-    return labels_layer(io.read_label_map(path), name, source=str(path))
+    derived = derivation_in(io.read_note(path))
+    return labels_layer(io.read_label_map(path), name, source=str(path), derived=derived)
 
 
 def _session_layer(path: Path) -> LayerData:

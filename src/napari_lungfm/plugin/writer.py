@@ -1,6 +1,7 @@
 """What napari writes of a labels layer: NIfTI, NRRD, MetaImage, DICOM SEG, RTSTRUCT."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from napari_lungfm import io
 from napari_lungfm._core.exceptions import DataError, LungFMError, UsageError
 from napari_lungfm.geometry import LabelMap
+from napari_lungfm.plugin.derived import marked_name, note_of
 from napari_lungfm.plugin.layer_geometry import LayerInfo, info_of_options
 
 
@@ -37,7 +39,7 @@ def write_labels(path: str, data: Any, options: dict[str, Any]) -> list[str]:
     """
     label_map, info = _label_map(data, options)
     _refuse_overwriting(Path(path), info)
-    io.write_label_map(label_map, path)
+    io.write_label_map(label_map, path, note=note_of(info.derived))
     return [path]
 
 
@@ -68,7 +70,9 @@ def _write_dicom(
         )
         raise UsageError(msg)
     _refuse_overwriting(Path(path), info)
-    write(label_map, info.source, path, series=info.series_uid)
+    names = {value: label_map.labels.get(value, f"label {value}") for value in label_map.present()}
+    marked = {value: marked_name(name, info.derived) for value, name in names.items()}
+    write(replace(label_map, labels=marked), info.source, path, series=info.series_uid)
     return [path]
 
 

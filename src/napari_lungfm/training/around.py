@@ -13,7 +13,8 @@ from napari_lungfm.datasets.cases import Cohort
 from napari_lungfm.datasets.file_cohort import FileCohort
 from napari_lungfm.datasets.phantom_cohort import PhantomCohort
 
-_LOG = "log.csv"
+#: Name of the log of a fit.
+LOG = "log.csv"
 
 
 def build_cohort(name: str, spec: FileCohort | PhantomCohort | None, base: Path) -> Cohort:
@@ -68,6 +69,6 @@ def keep_log(out: Path) -> None:
     OutputError
         If the copy cannot be written.
     """
-    log = out / "run" / _LOG
+    log = out / "run" / LOG
     if log.is_file():
-        write_text(out / _LOG, log.read_text(encoding="utf-8"))
+        write_text(out / LOG, log.read_text(encoding="utf-8"))

@@ -81,6 +81,27 @@ def test_contours_and_lungs_by_a_model(tmp_path, make_chest):
     assert np.array_equal(reference.array == 3, make_chest("a").reference.array == 3)
 
 
+@pytest.mark.parametrize("mask", ["{case}_seg.nii.gz", "{case}_s*.nii.gz"])
+def test_masks_beside_the_images_are_no_cases(tmp_path, make_chest, mask):
+    place = tmp_path / "images"
+    place.mkdir()
+    for name in ("p1", "p_2"):
+        case = make_chest(name)
+        io.write_image(case.volume, place / f"{name}.nii.gz")
+        io.write_label_map(case.reference, place / f"{name}_seg.nii.gz")
+    text = f'name: c\nimage: "{{case}}.nii.gz"\nmask: "{mask}"\n'
+    text += "values: {3: tumour, 1: ignore, 2: ignore}\n"
+    config = tmp_path / "c.yaml"
+    config.write_text(text)
+    cases, plan = import_cases(place, load_import_config(config), tmp_path)
+    assert [case.name for case in cases] == ["p1", "p_2"]
+    result = prepare_cohort(cases, tmp_path / "out", plan, lung_source("none"))
+    assert len(result.of("prepared")) == 2
+    config.write_text(text + "exclude: {nobody: gone}\n")
+    with pytest.raises(ConfigError, match=r"'exclude' names nobody.*there are 2, p1 to p_2"):
+        import_cases(place, load_import_config(config), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from napari_lungfm import io
-from napari_lungfm._core.exceptions import DataError, OutputError
+from napari_lungfm._core.exceptions import DataError, OutputError, UsageError
 from napari_lungfm.benchmark.cohorts import prepare as module
 from napari_lungfm.benchmark.cohorts.cohort_file import read_cohort, read_split
 from napari_lungfm.benchmark.cohorts.lung1 import lung1_cases
@@ -18,6 +18,8 @@ from napari_lungfm.benchmark.cohorts.prepare import CohortPlan, prepare_cohort
 from napari_lungfm.benchmark.cohorts.task06 import task06_cases
 from napari_lungfm.benchmark.config import parse_config
 from napari_lungfm.datasets.sources.phantom_downloads import write_lung1, write_task06
+from napari_lungfm.datasets.sources.s3 import StoredObject
+from napari_lungfm.datasets.sources.series_record import SeriesRecord
 from napari_lungfm.geometry import LabelMap
 
 PLAN = CohortPlan("lung1", "phantoms like Lung1", 58, 246)
@@ -212,6 +214,44 @@ def test_task06_is_prepared(tmp_path, make_chest):
     assert np.array_equal(reference.array, np.where(cases[2].reference.array == 3, 3, 0))
     kept = json.loads((tmp_path / "out" / "cases" / "lung_009" / "case.json").read_text())
     assert kept["source"] == "label 1"
+
+
+def test_a_folder_of_another_cohort_is_not_overwritten(prepared, download, tmp_path):
+    out = tmp_path / "cohort"
+    shutil.copytree(prepared.root, out)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    plan = CohortPlan("task06", "phantoms like Task06", 12, 51)
+    with pytest.raises(UsageError, match="holds the cohort 'lung1', not 'task06'"):
+        prepare_cohort(lung1_cases(download), out, plan, lung_source("none"))
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    (out / "prepared.json").unlink()  # as an earlier version left it
+    with pytest.raises(UsageError, match="holds the cohort 'lung1', not 'task06'"):
+        prepare_cohort(lung1_cases(download), out, plan, lung_source("none"))
+
+
+def test_missing_slices_are_told(tmp_path, make_chest):
+    """By the list of the download; the slices at the end leave no gap."""
+    place = write_lung1([make_chest("LUNG1-001")], tmp_path / "raw", lungs=False, seg=False)
+    record = SeriesRecord(place)
+    (ct,) = place.glob("LUNG1-001/*/CT_*")
+    uid = ct.name.removeprefix("CT_")
+    files = [StoredObject(path.name, path.stat().st_size, "") for path in sorted(ct.iterdir())]
+    record.keep(uid, "LUNG1-001", "CT", files)
+    (case,) = lung1_cases(tmp_path / "raw")
+    assert case.missing == ()
+    whole = case.fingerprint()
+    dicom = {float(pydicom.dcmread(p).ImagePositionPatient[2]): p for p in ct.iterdir()}
+    for z in sorted(dicom)[:2]:
+        dicom[z].unlink()
+    (case,) = lung1_cases(tmp_path / "raw")
+    assert case.missing == ("CT: 22 of 24 files",)
+    assert case.fingerprint() != whole
+    result = prepare_cohort([case], tmp_path / "out", PLAN, lung_source("none"))
+    (found,) = result.reports
+    assert found.status == "prepared"
+    assert found.flags == [
+        "the download lacks files (CT: 22 of 24 files): fetch again, then prepare again"
+    ]
 
 
 @pytest.mark.real_data

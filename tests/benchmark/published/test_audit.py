@@ -144,3 +144,30 @@ def test_marks_follow_the_direction_of_the_metric_and_share_ties(tmp_path) -> No
     wrong = table(tmp_path, "row,A HD95\nx,3.0\nz,__4.0__\nw,**5.0**\n").of("marks")
     assert [(f.row, f.numbers["rank"]) for f in wrong] == [("x", 1), ("w", 3)]
     assert table(tmp_path, "row,A HD95\nx,3.0\nz,4.0\n").tested["marks"] == 0
+
+
+def test_a_table_that_marks_the_best_alone_is_not_asked_for_the_second(tmp_path) -> None:
+    head = "table,row,A IoU,A Dice\n"
+    bold = "t,x,**0.9**,**0.94**\nt,y,0.8,0.88\nt,z,0.7,0.80\n"
+    result = table(tmp_path, head + bold)
+    assert (result.tested["marks"], result.of("marks")) == (6, ())
+    (finding,) = table(tmp_path, head + bold.replace("t,y,0.8", "t,y,0.95")).of("marks")[:1]
+    assert "is the second-best of its column but marked as the best" in finding.sentence
+    under = "t,x,0.9,0.94\nt,y,__0.8__,__0.88__\nt,z,0.7,0.80\n"
+    assert table(tmp_path, head + under).of("marks") == ()
+    # Another table of the same file may use both.
+    both = bold + "u,x,**0.9**,**0.94**\nu,y,__0.8__,0.88\n"
+    (missing,) = table(tmp_path, head + both).of("marks")
+    assert (missing.table, missing.row, missing.column) == ("u", "y", "A Dice")
+
+
+def test_a_table_of_two_units_is_told_once(tmp_path) -> None:
+    mixed = table(tmp_path, "row,A IoU,A Dice\nx,0.80,88.9\ny,0.70,82.4\nz,0.60,75\n")
+    (finding,) = mixed.findings
+    assert (finding.check, finding.severity) == ("units", "inconsistent")
+    assert finding.numbers == {"percents": 3, "fractions": 3}
+    assert "3 overlaps are per cent (such as 88.9: x, A Dice) and 3 fractions" in finding.sentence
+    plain = table(tmp_path, "row,A IoU,A Dice\nx,80,88.9\ny,70%,82.4 %\n")
+    assert (plain.tested["units"], plain.of("units")) == (1, ())
+    two = "table,row,A IoU\nt,x,80\nt,y,70\nu,x,0.8\nu,y,0.7\n"
+    assert table(tmp_path, two).of("units") == ()

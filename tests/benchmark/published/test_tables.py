@@ -94,3 +94,41 @@ def test_weights_must_name_structures_of_the_table(tmp_path) -> None:
 def test_which_way_is_better(tmp_path, metric, larger) -> None:
     (cell,) = read_tables(written(tmp_path, f"row,Tumor {metric}\na,0.5\n")).cells
     assert cell.larger_is_better is larger
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "spread", "mark"),
+    [
+        ("0.90 ± 0.02", 0.90, "± 0.02", ""),
+        ("**0.90** ± 0.02", 0.90, "± 0.02", "best"),
+        ("**0.90 +/- 0.02**", 0.90, "+/- 0.02", "best"),
+        ("0.90 (0.02)", 0.90, "(0.02)", ""),
+        ("__0.90__ (0.88–0.92)", 0.90, "(0.88–0.92)", "second"),
+        ("0.90 [0.88, 0.92]", 0.90, "[0.88, 0.92]", ""),
+        ("90.1%", 0.901, "", ""),
+        ("90.1 ± 1.2 %", 0.901, "± 1.2 %", ""),
+        ("−0.90", -0.90, "", ""),
+    ],
+)
+def test_of_a_mean_with_its_spread_the_mean_is_taken(tmp_path, text, value, spread, mark) -> None:
+    (cell,) = read_tables(written(tmp_path, f'row,Tumor IoU\na,"{text}"\n')).cells
+    assert (cell.value, cell.spread, cell.mark) == (pytest.approx(value), spread, mark)
+    assert cell.error == pytest.approx(0.0005 if cell.percent else 0.005)
+
+
+@pytest.mark.parametrize("text", ["0.90 high", "0.90 (U-Net)", "0.90 ±", "1,234.5", "0.9 0.8"])
+def test_what_is_no_spread_is_refused(tmp_path, text) -> None:
+    with pytest.raises(DataError, match="is not a number"):
+        read_tables(written(tmp_path, f'row,Tumor IoU\na,"{text}"\n'))
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_other_separators_and_decimal_commas(tmp_path, sign) -> None:
+    lines = [["row", "Tumor IoU", "Tumor Dice"], ["a", "**0,91**", "0,95 ± 0,01"], ["b", "0", ""]]
+    path = written(tmp_path, "\r\n".join(sign.join(line) for line in lines))
+    assert [cell.value for cell in read_tables(path).cells] == pytest.approx([0.91, 0.95, 0.0])
+    mixed = written(tmp_path, f"row{sign}Tumor IoU\na{sign}0,91\nb{sign}0.8\n")
+    with pytest.raises(DataError, match=r"'0,91' has a decimal comma, '0.8' \(line 3, Tumor IoU\)"):
+        read_tables(mixed)
+    with pytest.raises(DataError, match="into quotation marks, or part cells by ;"):
+        read_tables(written(tmp_path, "row,Tumor IoU\na,0,91\n"))

@@ -126,7 +126,11 @@ def score_of(values):
     return StructureScores(**blank | {k: math.nan if v is None else v for k, v in known.items()})
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=3, max_size=3))
 def test_joint_structures_are_those_of_the_scoring(make_record, make_result, dice):
     names = ("left lung", "right lung", "tumour")

@@ -12,12 +12,19 @@ from napari_lungfm._core.exceptions import (
     UsageError,
 )
 from napari_lungfm.datasets.sources import LUNG1
+from napari_lungfm.datasets.sources.dicom_tree import PatientFiles, SeriesFiles
 from napari_lungfm.datasets.sources.idc import (
     choose_patients,
     fetch_series,
-    is_unfinished,
     series_from_index,
     series_from_manifest,
+)
+from napari_lungfm.datasets.sources.origin import read_origin
+from napari_lungfm.datasets.sources.series_record import (
+    ListedSeries,
+    listed_series,
+    missing_files,
+    unfinished_patients,
 )
 
 
@@ -34,10 +41,15 @@ def filled(bucket):
     return bucket
 
 
-def get(bucket, out, **options):
+def get(bucket, out, *, patients=(), **options):
     series = series_from_manifest(bucket.manifest(), LUNG1)
     return fetch_series(
-        series, out, collection="nsclc_radiomics", endpoint=bucket.endpoint, pause=0.01, **options
+        choose_patients(series, patients=patients),
+        out,
+        collection="nsclc_radiomics",
+        endpoint=bucket.endpoint,
+        pause=0.01,
+        **options,
     )
 
 
@@ -81,14 +93,14 @@ def test_what_failed_is_fetched_by_the_next_call_alone(filled, tmp_path):
     filled.put("uuid-2/s3.dcm", body, status=404)
     with pytest.raises(DownloadError, match=r"uuid-2/s3\.dcm.*no such file"):
         get(filled, tmp_path, jobs=1)
-    assert is_unfinished(tmp_path)
-    assert is_unfinished(tmp_path / "nsclc_radiomics")
+    assert "LUNG1-001" in unfinished_patients(tmp_path)
+    assert unfinished_patients(tmp_path / "nsclc_radiomics") == unfinished_patients(tmp_path)
     filled.put("uuid-2/s3.dcm", body)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.dcm")}
     fetched = get(filled, tmp_path)
     assert fetched.downloaded + fetched.present == 10
     assert fetched.downloaded == 10 - len(before)
-    assert not is_unfinished(tmp_path)
+    assert unfinished_patients(tmp_path) == ()
     assert all(p.stat().st_mtime_ns == t for p, t in before.items())
 
 
@@ -97,6 +109,63 @@ def test_a_download_is_cancelled_between_files(filled, tmp_path):
     with pytest.raises(DownloadCancelledError):
         get(filled, tmp_path, jobs=2, cancelled=lambda: len(asked) > 5 or asked.append(1))
     assert get(filled, tmp_path).present < 10
+
+
+def test_a_small_download_ends_only_its_own_marks(filled, tmp_path):
+    body, _ = filled.objects["uuid-1/s1.dcm"]
+    filled.put("uuid-1/s1.dcm", body, status=404)
+    with pytest.raises(DownloadError):
+        get(filled, tmp_path, jobs=1)
+    assert "LUNG1-002" in unfinished_patients(tmp_path)
+    get(filled, tmp_path, patients=["LUNG1-001"])
+    assert unfinished_patients(tmp_path) == ("LUNG1-002",)
+    filled.put("uuid-1/s1.dcm", body)
+    get(filled, tmp_path, patients=["LUNG1-002"])
+    assert unfinished_patients(tmp_path) == ()
+
+
+def test_what_is_whole_is_not_marked_by_a_call_that_is_stopped(filled, tmp_path):
+    get(filled, tmp_path)
+    next(tmp_path.rglob("s4.dcm")).unlink()
+    with pytest.raises(DownloadCancelledError):
+        get(filled, tmp_path, cancelled=lambda: True)
+    assert unfinished_patients(tmp_path) == ("LUNG1-001",)
+
+
+def test_a_file_that_was_damaged_later_is_found_by_verifying(filled, tmp_path):
+    get(filled, tmp_path)
+    path = next(tmp_path.rglob("s2.dcm"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:10] + b"?" + whole[11:])
+    assert get(filled, tmp_path).present == 10  # only sizes are compared
+    fetched = get(filled, tmp_path, verify=True)
+    assert (fetched.downloaded, fetched.replaced, fetched.present) == (1, 1, 9)
+    assert path.read_bytes() == whole
+    assert get(filled, tmp_path, verify=True).downloaded == 0
+
+
+def test_lists_say_which_files_are_missing(filled, tmp_path):
+    get(filled, tmp_path)
+    listed = listed_series(tmp_path)
+    assert listed == listed_series(tmp_path / "nsclc_radiomics")
+    assert ListedSeries("LUNG1-001", "CT", "1.2.3.2", 5) in listed
+    here = {"LUNG1-001": PatientFiles("LUNG1-001", (
+        SeriesFiles("1.2.3.2", "CT", "", (tmp_path,) * 4),
+        SeriesFiles("1.2.3.3", "RTSTRUCT", "", (tmp_path,)),
+    ))}  # fmt: skip
+    assert missing_files(listed, here) == {"LUNG1-001": ("CT: 4 of 5 files", "SEG: 0 of 1 files")}
+
+
+def test_a_mirror_is_recorded_and_the_publisher_is_not(filled, tmp_path):
+    get(filled, tmp_path)
+    assert read_origin(tmp_path).elsewhere == (filled.endpoint,)
+    sentence = read_origin(tmp_path / "nsclc_radiomics").sentence()
+    assert sentence == f"From {filled.endpoint}, not the publisher's"
+    series = series_from_manifest(filled.manifest(), LUNG1)
+    fetch_series(series, tmp_path, collection="nsclc_radiomics")  # all is there
+    assert read_origin(tmp_path).elsewhere == (filled.endpoint,)
+    fetch_series([], tmp_path / "other", collection="nsclc_radiomics")
+    assert read_origin(tmp_path / "other").sentence() == ""
 
 
 def test_one_patient_or_the_first_few(filled):
@@ -121,6 +190,7 @@ def test_a_full_disk_is_said_before_anything_is_asked(filled, tmp_path):
         ({"series_aws_url": "https://x/y"}, "row 1: 'https://x/y' is not of the form"),
         ({"series_aws_url": "s3://store/../x/*"}, "is not of the form"),
         ({"StudyInstanceUID": "../.."}, "'../..' is no StudyInstanceUID"),
+        ({"SeriesInstanceUID": ".."}, "'..' is no SeriesInstanceUID"),
         ({"series_size_MB": "much"}, "which is no number"),
         ({"PatientID": ""}, "row 1 has no PatientID"),
     ],

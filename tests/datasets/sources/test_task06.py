@@ -10,6 +10,8 @@ from napari_lungfm._core.download import DownloadError
 from napari_lungfm._core.exceptions import InputFileError, OutputError
 from napari_lungfm.datasets.sources import TASK06
 from napari_lungfm.datasets.sources import room as room_module
+from napari_lungfm.datasets.sources import task06 as module
+from napari_lungfm.datasets.sources.origin import read_origin
 from napari_lungfm.datasets.sources.task06 import fetch_task06, labelled_images
 
 NAMES = ("lung_003", "lung_001")
@@ -111,6 +113,64 @@ def test_a_tar_that_is_here_is_unpacked_and_stays(published, tmp_path):
         fetch_task06(tmp_path / "again", archive=tar, card=card)
     with pytest.raises(InputFileError, match=r"cannot read .*none\.tar"):
         fetch_task06(tmp_path / "again", archive=tmp_path / "none.tar", card=card)
+
+
+def test_a_tar_that_lies_there_is_checked_and_never_removed(published, tmp_path, site):
+    body, card = published
+    lying = tmp_path / "Task06_Lung.tar"
+    lying.write_bytes(body[:-1] + b"x")
+    with pytest.raises(InputFileError, match=r"its md5 is .*move it away.* or give the --md5"):
+        fetch_task06(tmp_path, card=card)
+    assert [p.name for p in tmp_path.iterdir()] == ["Task06_Lung.tar"]
+    assert lying.read_bytes() == body[:-1] + b"x"
+    lying.write_bytes(body)
+    folder = fetch_task06(tmp_path, card=card)
+    assert len(labelled_images(folder)) == 2
+    assert lying.read_bytes() == body
+    assert site.requests == []
+
+
+def test_a_download_that_was_not_unpacked_yet_is_gone_on_with(
+    published, tmp_path, monkeypatch, site
+):
+    _, card = published
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_unpack", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fetch_task06(tmp_path, card=card, pause=0.01)
+    asked = len(site.requests)
+    fetch_task06(tmp_path, card=card)
+    assert [p.name for p in tmp_path.iterdir()] == ["Task06_Lung"]
+    assert len(site.requests) == asked
+
+
+def test_what_was_unpacked_from_another_tar_is_not_taken_for_this_one(published, tmp_path):
+    body, card = published
+    fetch_task06(tmp_path, card=card, pause=0.01)
+    assert read_origin(tmp_path / "Task06_Lung").elsewhere == (card.address,)
+    other = dataclasses.replace(card, md5="0" * 32)
+    with pytest.raises(InputFileError, match=f"with the md5 {card.md5}, not 0000"):
+        fetch_task06(tmp_path, card=other)
+    tar = tmp_path / "mine.tar"
+    tar.write_bytes(body[:-1])
+    with pytest.raises(InputFileError, match=r"is not the published"):
+        fetch_task06(tmp_path, card=card, archive=tar)
+    (tmp_path / "Task06_Lung" / ".source.json").unlink()
+    assert fetch_task06(tmp_path, card=other) == tmp_path / "Task06_Lung"  # nothing is known
+
+
+def test_the_published_tar_is_the_publishers_wherever_it_came_from(
+    published, tmp_path, monkeypatch
+):
+    _, card = published
+    monkeypatch.setattr(module, "TASK06", dataclasses.replace(TASK06, archive=card))
+    folder = fetch_task06(tmp_path, address=card.address, pause=0.01)
+    assert read_origin(folder).sentence() == ""
+    assert read_origin(folder).md5 == card.md5
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,14 @@ def test_objects_have_a_label_and_a_name(opened: Any) -> None:
     assert session.label_map().labels == {3: "tumour", 1: "lower node"}
 
 
+def test_a_new_object_gets_a_name_that_nobody_has(opened: Any) -> None:
+    session = opened()
+    session.rename_object(3, "Object 4")
+    session.rename_object(3, "object 4")  # its own name is no other's
+    assert session.add_object().name == "object 4 2"
+    assert session.add_object(5, "x" * 64).name == "x" * 64
+
+
 def test_a_colour_is_kept_by_locked_and_emptied_objects_and_undone(
     opened: Any, volume: Volume, tmp_path: Any
 ) -> None:
@@ -60,6 +68,9 @@ def test_a_colour_is_kept_by_locked_and_emptied_objects_and_undone(
         (lambda s: s.add_object(256), "between 1 and 255"),
         (lambda s: s.add_object(5, " "), "needs a name"),
         (lambda s: s.rename_object(3, ""), "needs a name"),
+        (lambda s: s.rename_object(3, "x" * 65), "has 65 letters; a name has 64 at most"),
+        (lambda s: s.rename_object(3, "a\nb"), "control characters"),
+        (lambda s: s.add_object(5, "Tumour "), "object 3 is called 'tumour' already"),
         (lambda s: s.lock(7), "no object with label 7; there are: 3"),
         (lambda s: s.unlock(3), "already open"),
         (lambda s: s.remove_prompt(3, 1), "has no prompt 1; it has: none"),
@@ -433,17 +444,78 @@ def test_several_prompts_at_once_can_be_interrupted(opened: Any, monkeypatch: An
     session.add_prompt(3, Box(0, 1, 1, 8, 8))  # one slice is answered
 
 
-def test_a_model_that_breaks_leaves_nothing(opened: Any, fake_model: Any, run_all: Any) -> None:
+@pytest.mark.parametrize("kind", ["log", "session"])
+def test_a_walk_that_breaks_keeps_the_slices_that_it_found(
+    opened: Any, volume: Volume, run_all: Any, masks_of: Any, tmp_path: Path, kind: str
+) -> None:
+    session = opened(log=tmp_path / "a.jsonl")
+    session.add_prompts(3, [Box(0, 1, 1, 8, 8), Box(8, 1, 1, 8, 8)])
+    before = masks_of(session)
+    session.model.predictor.fail_at = 5
+    with pytest.raises(RuntimeError, match="broke"):
+        run_all(session)
+    assert set(session.get(3).masks) - {0, 8} <= {1, 2, 3, 4}
+    assert session.entries[-1]["cancelled_after"] == 4
+    found = masks_of(session)
+    assert found != before
+    session.save(tmp_path / "a.session")
+    path = tmp_path / ("a.jsonl" if kind == "log" else "a.session")
+    again = AnnotationSession.load(path, volume, session.model, read_only=True)
+    assert not again.differing_lines
+    assert masks_of(again) == found
+    session.undo()
+    assert masks_of(session) == before
+    session.model.predictor.fail_at = None
+    assert run_all(session)
+
+
+def test_a_walk_that_breaks_at_once_leaves_nothing(opened: Any, run_all: Any) -> None:
     session = opened()
     session.add_prompts(3, [Box(0, 1, 1, 8, 8), Box(8, 1, 1, 8, 8)])
-    session.model.predictor.fail_at = 5
+    session.model.predictor.fail_at = 1
     state, entries = session.state, session.entries
     with pytest.raises(RuntimeError, match="broke"):
         run_all(session)
     assert session.state is state
     assert session.entries == entries
-    session.model.predictor.fail_at = None
-    assert run_all(session)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_session_saved_during_a_walk_has_what_was_found_so_far(
+    opened: Any, volume: Volume, run_all: Any, masks_of: Any, tmp_path: Path, kind: str
+) -> None:
+    """As if the walk had been cancelled there; the session itself goes on as if nothing was."""
+    session, other = opened(kind), opened(kind)
+    for each in (session, other):
+        each.add_prompt(3, BOX)
+    stream = session.propagate(3)
+    next(stream)
+    next(stream)
+    session.save(tmp_path / "on the way.session")
+    lines = len(session.entries)
+    list(stream)
+    assert len(session.entries) == lines + 1
+    assert session.entries[-1]["cancelled_after"] is None
+    run_all(other)
+    assert masks_of(session) == masks_of(other)
+    session.save(tmp_path / "after.session")
+
+    cancelled = opened(kind)
+    cancelled.add_prompt(3, BOX)
+    stream = cancelled.propagate(3)
+    next(stream)
+    next(stream)
+    stream.close()
+    found = AnnotationSession.load(tmp_path / "on the way.session", volume, session.model)
+    assert not found.differing_lines
+    assert masks_of(found) == masks_of(cancelled)
+    assert found.entries[-1]["cancelled_after"] == cancelled.entries[-1]["cancelled_after"]
+    run_all(found)
+    found.undo()
+    found.undo()
+    assert not set(found.get(3).masks) - {BOX.z}
+    last = AnnotationSession.load(tmp_path / "after.session", volume, session.model)
+    assert masks_of(last) == masks_of(session)
 
 
 # ---------------------------------------------------------------------- several objects

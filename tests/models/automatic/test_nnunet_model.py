@@ -306,6 +306,93 @@ def test_a_folder_of_nnunets_own_needs_trust_and_is_a_model_then(foreign):
         create_automatic_model("nnunet-2d")
 
 
+@pytest.mark.parametrize("value", [0, 5, -1])
+def test_the_step_from_patch_to_patch_has_bounds(foreign, value):
+    kept = TrainedStore().add(foreign(folds=1), trust=True)
+    with pytest.raises(UsageError, match="must be a number above 0 and of at most 1, not"):
+        create_automatic_model(str(kept), device="cpu", step=value)
+    create_automatic_model(str(kept), device="cpu", step=1)
+
+
+SEEN = {"cohort": "clinic", "case": "a", "part": "train", "image": "0" * 32}
+SCORES = {"b": {"left lung": 0.5, "right lung": None, "tumour": 0.25}}
+
+
+def _own(foreign, tmp_path, **facts):
+    """A model as a training of ours leaves it."""
+    import_nnunet(foreign(), tmp_path / "own")
+    path = tmp_path / "own" / "model.json"
+    values = json.loads(path.read_text())
+    values["settings"]["postprocessing"] = ["largest-lungs"]
+    known = {"title": "ours", "small": True, "seen": [SEEN], "cohort": "clinic", "notes": []}
+    known |= {"cohort_hash": "c", "split_hash": "s", "validation": SCORES}
+    path.write_text(json.dumps({**values, **known, **facts}))
+    return tmp_path / "own"
+
+
+def test_what_we_know_of_a_model_survives_export_and_import(foreign, tmp_path):
+    own = _own(foreign, tmp_path)
+    back = export_nnunet(own, tmp_path / "back")
+    kept = TrainedStore().add(back, "nnunet-3d-fullres:again", trust=True)
+    before, after = trained_model(str(own)), trained_model(str(kept))
+    assert after == before  # the very weights: their sha256 are the same
+    assert after.small
+    assert after.validation == SCORES
+    assert [patient.case for patient in after.seen] == ["a"]
+    model = create_automatic_model(str(kept), device="cpu")
+    assert model.postprocessing == ("largest-lungs",)
+    with pytest.raises(UsageError, match="says what its labels are"):
+        TrainedStore().add(back, trust=True, labels={1: "right lung", 2: "left lung"})
+
+
+@pytest.mark.parametrize("changed", ["fold_0/checkpoint_final.pth", "plans.json", "fold_1"])
+def test_what_was_changed_since_is_a_model_of_unknown_origin(foreign, tmp_path, changed):
+    back = export_nnunet(_own(foreign, tmp_path), tmp_path / "back")
+    path = back / changed
+    if path.is_dir():
+        (path / "checkpoint_final.pth").unlink()
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(json.loads(path.read_text())))
+    else:
+        content = torch.load(path, weights_only=False)
+        torch.save({**content, "current_epoch": 8}, path)
+    description = trained_model(str(TrainedStore().add(back, trust=True)))
+    assert (description.small, description.seen, description.validation) == (False, (), None)
+    assert description.cohort_hash == "unknown"
+
+
+def test_our_small_trainer_and_plans_are_known_wherever_they_come_from(foreign, tmp_path):
+    folder = foreign(folds=1, extra={"trainer_name": "LungFMSmallTrainer"})
+    assert import_nnunet(folder, tmp_path / "trainer").small
+    plans = json.loads((folder / "plans.json").read_text())
+    (folder / "plans.json").write_text(json.dumps({**plans, "plans_name": "nnUNetPlansSmall"}))
+    assert import_nnunet(folder, tmp_path / "plans").small
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({9: "tumour"}, "no label 9 in .*; its labels: 1 'left lung', 2 'right lung', 3 'tumour'"),
+        ({0: "tumour"}, "no label 0 in"),
+        ({1: "tumour"}, "labels 1 and 3 of .* would both be tumour"),
+    ],
+)
+def test_labels_that_make_no_sense_are_refused(foreign, labels, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        TrainedStore().add(foreign(folds=1), trust=True, labels=labels)
+    assert "\n" not in str(caught.value)
+
+
+def test_messages_name_the_folder_that_the_user_gave(foreign):
+    folder = foreign(folds=1)
+    plans = json.loads((folder / "plans.json").read_text())
+    plans["configurations"] = {"2d": plans["configurations"]["3d_fullres"]}
+    (folder / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(WeightsError, match="no plans of nnU-Net v2") as caught:
+        TrainedStore().add(folder, trust=True)
+    assert str(folder) in str(caught.value)
+
+
 class Opaque:
     """Something that only a pickle with code can hold."""
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_lungfm._core.exceptions import UsageError
+from napari_lungfm._core.exceptions import LungFMWarning, UsageError
 from napari_lungfm.geometry import LUNG_LABELS, LabelMap, VolumeGeometry
 from napari_lungfm.models.automatic.postprocessing import POSTPROCESSING, parse_steps, postprocess
 
@@ -47,7 +47,8 @@ def test_tumours_far_from_the_lungs_are_dropped():
 def test_without_lungs_there_is_nothing_to_judge_by():
     array = np.where(_label_map().array == 3, 3, 0).astype(np.uint8)
     only = LabelMap(array, GRID, LUNG_LABELS)
-    assert np.array_equal(postprocess(only, ("lung-constraint",)).array, array)
+    with pytest.warns(LungFMWarning, match="lung-constraint did nothing: no lung was found"):
+        assert np.array_equal(postprocess(only, ("lung-constraint",)).array, array)
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(POSTPROCESSING)))

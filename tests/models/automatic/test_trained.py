@@ -96,6 +96,25 @@ def test_a_folder_is_a_model_with_all_that_was_configured(folder):
         check_options(str(folder), {"colour": "red"})
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("overlap", 1.5, "a number of at least 0 and below 1"),
+        ("overlap", -1, "a number of at least 0 and below 1"),
+        ("overlap", float("nan"), "a number of at least 0 and below 1"),
+        ("batch_size", 0, "a whole number of at least 1"),
+        ("batch_size", True, "a whole number of at least 1"),
+    ],
+)
+def test_options_have_bounds(folder, option, value, wanted):
+    message = f"option '{option}' of model 'tiny' must be {wanted}, not"
+    with pytest.raises(UsageError, match=message):
+        create_automatic_model(str(folder), device="cpu", **{option: value})
+    with pytest.raises(UsageError, match=message):
+        check_options(str(folder), {option: value})
+    create_automatic_model(str(folder), device="cpu", overlap=0, batch_size="1")
+
+
 def test_patients_that_were_seen_are_refused(folder):
     description = trained_model(str(folder))
     description.refuse_seen("c", cohort="clinic", image="3" * 32)

@@ -9,9 +9,9 @@ pytest.importorskip("napari_lungfm.training.lightning_import", exc_type=ImportEr
 GRID = VolumeGeometry((6, 40, 44), (3.0, 1.0, 1.0))
 
 
-def make_case(name, *, without=(), grid=GRID, shift=0):
+def make_case(name, *, without=(), grid=GRID, shift=0, noise=None, change=None):
     """Two lungs, and a bright tumour in one of them."""
-    rng = np.random.default_rng(sum(map(ord, name)))
+    rng = np.random.default_rng(sum(map(ord, noise or name)))
     labels = np.zeros(grid.shape, np.uint8)
     labels[:, 8:32, 26:40] = 1
     labels[:, 8:32, 4:18] = 2
@@ -20,7 +20,8 @@ def make_case(name, *, without=(), grid=GRID, shift=0):
     hu = np.choose(labels, (40, -800, -820, 60)) + rng.normal(0, 20, grid.shape)
     for value in without:
         labels[labels == value] = 0
-    volume = Volume(hu.astype(np.int16), grid)
+    hu = hu.astype(np.int16)
+    volume = Volume(hu if change is None else change(hu), grid)
     return Case(name, volume, LabelMap(labels, grid, LUNG_LABELS), {})
 
 

@@ -3,7 +3,7 @@ import pytest
 
 pytest.importorskip("napari_lungfm.training.lightning_import", exc_type=ImportError)
 
-from napari_lungfm._core.exceptions import GeometryError
+from napari_lungfm._core.exceptions import GeometryError, LungFMWarning
 from napari_lungfm.datasets.cases import Cohort
 from napari_lungfm.datasets.file_cohort import FileCohort
 from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Structure, VolumeGeometry
@@ -13,6 +13,7 @@ from napari_lungfm.training.automatic.cohort_check import (
     labels_as_classes,
     load_for_training,
 )
+from napari_lungfm.training.automatic.overlap import refuse_test_images
 from napari_lungfm.training.automatic.prepared import prepare_cohort, scaled
 
 ALL = tuple(Structure)
@@ -38,6 +39,46 @@ def test_cases_that_cannot_be_learnt_from_are_named(make_cohort, tmp_path, wrong
     assert "'clinic'" in str(caught.value)
     assert "1 of 3 cases" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_images_that_are_no_hu_are_told_by_case(make_cohort, tmp_path):
+    scaled_to_8_bit = {"change": lambda hu: ((hu + 1000) / 8).clip(0, 255).astype(np.int16)}
+    with pytest.warns(
+        LungFMWarning, match=r"case 'b': values from 15 to 139: .* does not look like HU"
+    ):
+        assert len(_prepare(make_cohort("a", "b", b=scaled_to_8_bit), tmp_path)) == 2
+    constant = {"change": lambda hu: np.full_like(hu, -1000)}
+    with pytest.raises(CohortError, match="1 of 2 cases: case 'b': all values are -1000"):
+        _prepare(make_cohort("a", "b", b=constant), tmp_path / "other")
+
+
+def test_a_test_image_is_not_trained_on_under_another_name(make_cohort, tmp_path):
+    """A copy is found by its length and then by what is in it; others are not even read."""
+    from napari_lungfm import io
+
+    def case(name, content, part):
+        made = make_cohort(content).train[0].load()
+        io.write_image(made.volume, tmp_path / f"{name}.mha")  # not packed: all are as long
+        io.write_label_map(made.reference, tmp_path / f"{name}-labels.mha")
+        mask = {"mask": f"{name}-labels.mha", "values": dict(LUNG_LABELS)}
+        return {"name": name, "image": f"{name}.mha", "part": part, **mask}
+
+    cases = [case("a", "a", "train"), case("b", "b", "train"), case("t", "t", "test")]
+    run = tmp_path / "run"
+
+    def build(listed):
+        return FileCohort.model_validate({"name": "files", "cases": listed}).build(tmp_path)
+
+    def check(listed):
+        cohort = build(listed)
+        refuse_test_images(cohort, _prepare(cohort, run / "prepared"), run)
+
+    check(cases)
+    copied = case("u", "b", "test")
+    with pytest.raises(CohortError, match=r"'b' \(the same CT as test case 'u'\)"):
+        check([*cases, copied])
+    (tmp_path / "t.mha").write_bytes((tmp_path / "t.mha").read_bytes()[:-1])
+    check(cases)  # of another length, and so not read: it could not be
 
 
 def test_all_bad_cases_are_named_at_once(make_cohort, tmp_path):
@@ -114,7 +155,7 @@ def test_prepared_cases_are_what_the_network_sees(make_cohort, tmp_path):
 
 
 def test_a_tumour_that_vanishes_on_the_new_grid_is_named(make_cohort, tmp_path):
-    with pytest.raises(CohortError, match=r"case 'a': .*tumour vanished"):
+    with pytest.raises(CohortError, match=r"case 'a': .*tumour vanished.* 60 x 30 x 30 mm"):
         _prepare(make_cohort("a", "b"), tmp_path, inputs=InputSpec(spacing=(60.0, 30.0, 30.0)))
 
 

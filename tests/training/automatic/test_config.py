@@ -17,7 +17,8 @@ COHORT = {"kind": "phantom", "name": "p", "n_test": 1, "n_train": 2}
 def test_shipped_configurations_are_valid_and_survive_writing(name):
     training = load_training(name)
     assert training.summary
-    assert training.small == name.endswith("-small")
+    narrow = getattr(training, "preset", None) == "small"
+    assert training.small == (narrow or name.endswith("-small"))
     assert parse_training(yaml.safe_load(training.to_yaml())) == training
 
 
@@ -53,6 +54,13 @@ def test_the_papers_setting_is_the_papers(name):
         ({"network": {"architecture": "deeplabv3"}, "inputs": {"neighbours": 2}}, "0 or 1"),
         ({"network": {"architecture": "deeplabv3"}, "batch_size": 1}, "2 or more"),
         ({"cohort": {"kind": "files", "name": "x"}}, "cohort"),
+        ({"batch_size": 40}, "12 slices an epoch, fewer than a batch of 40"),
+        ({"fit": {"epochs": 1, "devices": 3}}, "4 cannot be shared out among fit.devices: 3"),
+        (
+            {"network": {"architecture": "deeplabv3"}, "fit": {"epochs": 1, "devices": 4}},
+            "2 or more on every device",
+        ),
+        ({"structures": ["tumour"], "postprocessing": ["lung-constraint"]}, "needs a lung"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_place(tiny_values, changes, message):
@@ -80,6 +88,7 @@ def test_the_default_pipeline_of_nnunet_is_left_as_it_is(configuration):
         ({"kind": "magic"}, "no training 'magic'"),
         ({"structures": ["tumour", "tumour"]}, "listed twice"),
         ({"epochs": 0}, "epochs"),
+        ({"preset": "small", "small": False}, "small: false does not go with preset: small"),
     ],
 )
 def test_wrong_settings_of_nnunet_are_named(changes, message):
@@ -88,6 +97,12 @@ def test_wrong_settings_of_nnunet_are_named(changes, message):
     with pytest.raises(ConfigError, match=message) as caught:
         parse_training({**values, **changes})
     assert "\n" not in str(caught.value)
+
+
+def test_the_small_preset_of_nnunet_is_always_said_to_be_small():
+    values = {"kind": "nnunet", "name": "n", "configuration": "2d"}
+    assert parse_training(values).small is False
+    assert parse_training({**values, "preset": "small"}).small is True
 
 
 def test_a_cohort_may_come_from_a_file_of_its_own(tmp_path):

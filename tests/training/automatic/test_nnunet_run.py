@@ -131,7 +131,7 @@ def test_another_training_is_not_resumed(train, stand_in, tmp_path):
         train()
     with pytest.raises(ConfigError, match=r"epochs was 2, is 5"):
         train(resume=True, changes={"validation": 0.0, "epochs": 5})
-    with pytest.raises(ConfigError, match="cohort was"):
+    with pytest.raises(ConfigError, match="case 'd' is new; case 'c' is gone"):
         train(resume=True, names="abd", changes={"validation": 0.0})
     assert train(resume=True, changes={"validation": 0.0}).notes == ()
 
@@ -161,9 +161,6 @@ def _evaluated(folder, case):
 @pytest.mark.parametrize("configuration", ["2d", "3d_lowres", "3d_fullres"])
 def test_nnunet_itself(train, make_cohort, tmp_path, configuration):
     """Trained in its own process, applied in ours, scored by both."""
-    from nnunetv2.evaluation.evaluate_predictions import compute_metrics
-    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
-
     from napari_lungfm import io
 
     grid = VolumeGeometry((24, 40, 44), (3.0, 1.0, 1.0))
@@ -185,16 +182,12 @@ def test_nnunet_itself(train, make_cohort, tmp_path, configuration):
     (own,) = folder.glob(f"run/nnUNet_results/*/*/fold_0/validation/{name}.nii.gz")
     assert np.array_equal(io.read_label_map(own).array, found.array)
     assert len(found.present()) > 1
-    truth = tmp_path / "truth.nii.gz"
-    io.write_label_map(case.reference, truth)
-    again = compute_metrics(str(truth), str(own), SimpleITKIO(), [1, 2, 3])["metrics"]
     by_nnunet = _evaluated(folder, name)
     for value, title in found.labels.items():
         ours = count_overlap(found.mask(value), case.reference.mask(value))
         theirs = by_nnunet[str(value)]
         assert ours.dice == pytest.approx(theirs["Dice"], abs=1e-12)
         assert ours.iou == pytest.approx(theirs["IoU"], abs=1e-12)
-        assert ours.dice == pytest.approx(again[value]["Dice"], abs=1e-12)
         assert description.validation[name][title] == pytest.approx(ours.dice, abs=1e-6)
 
 
@@ -214,7 +207,7 @@ def test_a_training_of_nnunet_that_was_interrupted_ends_the_same(train, tmp_path
     resumed = train("parts", changes=changes, resume=True, listener=lambda p: steps.append(p.step))
     assert min(steps) == 4  # the second epoch only
     assert resumed.files == whole.files  # sha256 of the weights
-    assert resumed.notes == ()
+    assert resumed.notes == whole.notes
     assert resumed.epochs == 2
 
 

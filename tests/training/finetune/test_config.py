@@ -45,11 +45,61 @@ def test_the_defaults_are_the_publishers():
         ({"postprocessing": ["largest-components"]}, "promptable models have none"),
         ({"fit": {"epochs": 3}}, "fit.epochs: Extra inputs"),
         ({"bases": "x"}, "bases: Extra inputs"),
+        ({"seed": -1}, "seed: "),
+        ({"recipe": {"name": "medsam", "learning_rate": float("inf")}}, "learning_rate: .*finite"),
+        ({"recipe": {"name": "medsam", "weight_decay": -0.1}}, "weight_decay: "),
+        ({"recipe": {"name": "medsam", "jitter": -1}}, "jitter: "),
+        ({"recipe": {"name": "medsam", "clip_gradients": float("inf")}}, "clip_gradients: .*fin"),
+        ({"recipe": {"name": "lungfm", "warm_up": -1}}, "warm_up: "),
+        ({"recipe": {"name": "lungfm", "weight_decay": float("inf")}}, "weight_decay: .*finite"),
+        ({"recipe": {"name": "lungfm", "clip": 3}}, "walk: 4 slices .* clip is 3"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_key(tiny_values, changes, message):
     with pytest.raises(ConfigError, match=message):
         parse_fine_tuning({**tiny_values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "devices", "shares"),
+    [
+        (2, 1, 1, (2, 1)),
+        (2, 4, 1, (2, 4)),
+        (8, 1, 2, (4, 1)),
+        (8, 2, 2, (4, 2)),
+        (1, 2, 2, (1, 1)),
+        (1, 8, 2, (1, 4)),
+        (3, 2, 2, (1, 3)),
+    ],
+)
+def test_a_step_has_as_many_samples_on_any_number_of_devices(
+    tiny_values, batch, accumulate, devices, shares
+):
+    recipe = {**tiny_values["recipe"], "batch_size": batch}
+    config = parse_fine_tuning(
+        {**tiny_values, "recipe": recipe, "accumulate": accumulate, "fit": {"devices": devices}}
+    )
+    assert config.shares(devices) == shares
+    assert shares[0] * shares[1] * devices == batch * accumulate
+
+
+def test_room_for_features_decides_nothing(tiny_values):
+    def decided(**recipe):
+        values = {**tiny_values, "recipe": {"name": "zhu", **recipe}}
+        return parse_fine_tuning(values).decided_by()
+
+    assert decided() == decided(feature_mb=5, feature_disk_gb=0)
+    assert decided() != decided(feature_precision="float16")
+
+
+def test_patients_are_validated_in_the_ways_that_the_recipe_trains(tiny_values):
+    def ways(**values):
+        return parse_fine_tuning({**tiny_values, **values}).ways_to_validate
+
+    assert ways() == ("every-slice",)
+    assert ways(recipe={"name": "ours"}) == ("every-slice", "one-slice")
+    assert ways(recipe={"name": "ours"}, validation_prompts=["one-slice"]) == ("one-slice",)
+    assert ways(recipe={"name": "ours"}, validation_prompts=[]) == ()
 
 
 def test_other_trainings_are_no_fine_tunings(tmp_path):

@@ -12,7 +12,6 @@ from napari_lungfm.training.finetune.medsam import (
     SlicePreparation,
     truth_in_view,
 )
-from napari_lungfm.training.finetune.memory import FrozenFeatures
 from napari_lungfm.training.finetune.moved import moved_weights
 from napari_lungfm.training.finetune.recipe import MedSAMRecipe
 from napari_lungfm.training.finetune.samples import cut_clip
@@ -159,23 +158,6 @@ def test_a_frozen_encoder_sees_every_slice_once(tiny_base, clip, monkeypatch):
     assert calls == [1]
     trained = MedSAMTask(tiny_base(), MedSAMRecipe(), "box")
     torch.testing.assert_close(trained.logits(batch(clip, 3)), first, atol=1e-5, rtol=1e-4)
-
-
-def test_features_beyond_the_room_are_forgotten_oldest_first():
-    features = FrozenFeatures(max_bytes=2 * 4 * 10)
-    device = torch.device("cpu")
-    made = []
-
-    def get(key):
-        def encode():
-            made.append(key)
-            return (torch.full((10,), float(key)),)
-
-        return features.get(key, encode, device)[0]
-
-    assert [float(get(key)[0]) for key in (1, 2, 1, 3, 1, 2)] == [1, 2, 1, 3, 1, 2]
-    assert made == [1, 2, 3, 2]
-    assert features.computed == 4
 
 
 @pytest.mark.slow

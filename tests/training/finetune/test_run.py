@@ -1,9 +1,13 @@
 import csv
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from napari_lungfm._core.exceptions import ConfigError, LungFMWarning, UsageError
 from napari_lungfm.datasets.phantom_cohort import PhantomCohort
@@ -13,8 +17,10 @@ from napari_lungfm.models.foundation.finetuned import FineTunedSettings
 from napari_lungfm.models.prompts import Box
 from napari_lungfm.models.registry import create_model, trained_model
 from napari_lungfm.training.automatic.cohort_check import CohortError
+from napari_lungfm.training.finetune import medsam
 from napari_lungfm.training.finetune.base import load_base
-from napari_lungfm.training.finetune.config import parse_fine_tuning
+from napari_lungfm.training.finetune.config import load_fine_tuning, parse_fine_tuning
+from napari_lungfm.training.finetune.finish import notes_on_validation
 from napari_lungfm.training.finetune.run import fine_tune
 
 COHORT = {"kind": "phantom", "name": "clinic", "n_test": 1, "n_train": 2}
@@ -141,6 +147,127 @@ def test_a_fine_tuning_that_was_interrupted_ends_the_same(train, tmp_path):
     resumed = train("parts", changes=changes, resume=True)
     assert resumed.files == whole.files  # sha256 of the weights
     assert resumed.notes == ()
+
+
+@pytest.mark.timeout(300)
+def test_a_training_that_was_killed_ends_the_same(tiny_values, base_folder, tmp_path):
+    """SIGKILL in the middle of an epoch: nothing is tidied up."""
+    cohort = {
+        **COHORT,
+        "shape": [6, 40, 44],
+        "spacings": [[6.0, 2.0, 2.0]],
+        "kinds": ["solid-round"],
+        "diameters_mm": [24, 30],
+    }
+    recipe = {"name": "medsam", "least_pixels": 1, "train_encoder": False, "feature_mb": 0}
+    values = {
+        **tiny_values,
+        "base": str(base_folder),
+        "cohort": cohort,
+        "recipe": recipe,
+        "epochs": 3,
+        "samples_per_epoch": 6,
+        "validation": 0.0,
+    }
+    (tmp_path / "killed.yaml").write_text(yaml.safe_dump(values))
+    config = load_fine_tuning(tmp_path / "killed.yaml")
+    whole = fine_tune(config, tmp_path / "whole", base=tmp_path, device="cpu")
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+import torch
+from napari_lungfm.training.finetune.config import load_fine_tuning
+from napari_lungfm.training.finetune.run import fine_tune
+torch.set_num_threads({torch.get_num_threads()})
+def listen(progress):
+    if progress.step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+folder = Path(sys.argv[1])
+config = load_fine_tuning(folder / "killed.yaml")
+fine_tune(config, folder / "killed", base=folder, device="cpu", listener=listen)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, check=False, timeout=280
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    rows = (tmp_path / "killed" / "run" / "log.csv").read_text().splitlines()
+    assert len(rows) == 2  # one epoch was done
+    resumed = fine_tune(config, tmp_path / "killed", base=tmp_path, device="cpu", resume=True)
+    assert resumed.files == whole.files  # sha256 of the weights
+    assert resumed.notes == ()
+    assert (resumed.epochs, resumed.seen) == (3, whole.seen)
+    with (tmp_path / "killed" / "log.csv").open() as stream:
+        second = list(csv.DictReader(stream))[1]
+    # Features outlive the kill, which came after four slices of this epoch; in the end they go.
+    assert float(second["features_reused"]) >= 4
+    assert float(second["features_computed"]) + float(second["features_reused"]) == 6
+    assert not (tmp_path / "killed" / "run" / "features").exists()
+
+
+def test_the_steps_are_those_that_the_schedule_is_told(train, tmp_path, monkeypatch):
+    told = []
+    own = medsam.make_task
+    monkeypatch.setattr(
+        medsam,
+        "make_task",
+        lambda config, base, steps: told.append(steps) or own(config, base, steps),
+    )
+    train(changes={"accumulate": 2, "samples_per_epoch": 9, "validation": 0.0})
+    with (tmp_path / "model" / "log.csv").open() as stream:
+        assert told == [int(list(csv.DictReader(stream))[-1]["step"])] == [4]
+
+
+def test_a_ct_under_two_names_is_refused_by_name(train, make_cohort, make_source):
+    twin = make_source("twin", seed=sum(map(ord, "b")))
+    with pytest.raises(CohortError, match="one CT under several names: 'b' and 'twin'; leave out"):
+        train(cohort=make_cohort("a", "b", twin))
+
+
+def test_mixed_prompts_are_validated_as_boxes_and_as_clicks(train, monkeypatch):
+    prompted = []
+    own = medsam.MedSAMTask.validation_step
+
+    def look(task, batch, number):
+        prompted.extend((each.key, each.box is not None) for each in batch)
+        own(task, batch, number)
+
+    monkeypatch.setattr(medsam.MedSAMTask, "validation_step", look)
+    description = train(
+        changes={
+            "prompts": "mixed",
+            "epochs": 1,
+            "samples_per_epoch": 2,
+            "validation_prompts": ["every-slice", "one-slice"],
+        }
+    )
+    slices = {key for key, _ in prompted}
+    assert len(slices) == 2
+    assert sorted(prompted) == sorted((key, boxed) for key in slices for boxed in (False, True))
+    (scores,) = description.validation.values()
+    assert set(scores) == {
+        "tumour, boxed on every slice",
+        "tumour, clicked on every slice",
+        "tumour, boxed on one slice",
+        "tumour, clicked on one slice",
+    }
+
+
+def test_a_validation_that_decides_nothing_is_told(tmp_path):
+    def notes(*values, best):
+        rows = [f"{epoch},{value}" for epoch, value in enumerate(values, start=1)]
+        (tmp_path / "log.csv").write_text("\n".join(["epoch,validation/dice", *rows]) + "\n")
+        return notes_on_validation(tmp_path / "log.csv", "validation/dice", best=best)
+
+    assert notes(0.1, 0.5, 0.2, best=True) == ()
+    (tie,) = notes(0.1, 0.5, "", 0.5, best=True)
+    assert tie.startswith("Dice of the validation samples was alike (0.5) after the epochs 2, 4;")
+    assert tie.endswith("those of epoch 2")
+    assert notes(0.1, 0.5, 0.5, best=False) == ()
+    (none,) = notes(0, 0, best=True)
+    assert none.startswith("Dice of the validation samples was 0 after every epoch; the best")
+    assert len(notes(0, 0, best=False)) == 1
+    assert notes("", "", best=True) == ()
+    assert notes_on_validation(tmp_path / "none.csv", "validation/dice", best=True) == ()
 
 
 def test_accumulated_batches_give_what_one_large_batch_gives(train, tmp_path):

@@ -125,11 +125,47 @@ def test_validation_clips_are_the_same_in_every_epoch(stored):
         seen.append(float(rng.random()))
         return clip
 
-    clips = FixedClips(cases, BOTH, 3, seed=0, count=2, prepare=prepare)
+    clips = FixedClips(cases, BOTH, 3, seed=0, count=2, prepare=[prepare])
     assert len(clips) == 2 * 2 * 2
     assert places(drawn(clips, 0)) == places(drawn(clips, 7))
     assert seen[:8] == seen[8:]
     assert all(clip.mask.any() for clip in drawn(clips))
+
+
+def test_every_validation_clip_comes_up_in_every_way_with_the_same_draws(stored):
+    def one(clip, rng):
+        return "one", clip.case, clip.slices.start, rng.random()
+
+    def other(clip, rng):
+        return "other", clip.case, clip.slices.start, rng.random()
+
+    clips = FixedClips(stored("a", "b"), ("tumour",), 2, seed=0, count=2, prepare=[one, other])
+    made = drawn(clips)
+    assert len(made) == 2 * 2 * 2
+    assert [each[0] for each in made] == ["one", "other"] * 4
+    assert [each[1:] for each in made[::2]] == [each[1:] for each in made[1::2]]
+
+
+@pytest.mark.parametrize("turn", ["cases", "slices"])
+def test_short_epochs_have_the_samples_of_a_long_one_in_the_same_order(stored, turn):
+    def made(per_epoch, epochs):
+        source = ClipSource(stored("a", "b"), BOTH, 2, seed=0, per_epoch=per_epoch, turn=turn)
+        return places([clip for epoch in range(epochs) for clip in drawn(source, epoch)])
+
+    assert made(18, 1) == made(3, 6)
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_it_is_known_which_slices_can_come_up(stored, length):
+    cases = stored("a", "b")
+    source = ClipSource(cases, ("tumour",), length, seed=0, per_epoch=40)
+    seen = {
+        (clip.case, z) for epoch in range(3) for clip in drawn(source, epoch) for z in clip.slices
+    }
+    assert seen == source.reach()
+    fixed = FixedClips(cases, ("tumour",), length, seed=0, count=2)
+    assert {(clip.case, z) for clip in drawn(fixed) for z in clip.slices} == fixed.reach()
+    assert fixed.reach() <= source.reach()
 
 
 def test_what_is_prepared_gets_a_generator_of_its_own(stored):

@@ -33,7 +33,7 @@ FACTS = (
     "tumour_ml", "contour_ml", "contour_difference", "seg_dice", "tumour_components",
     "tumour_largest_share", "tumour_slices", "tumour_gaps", "left_lung_ml", "right_lung_ml",
     "lungs_ml", "lungs_swapped", "lungs_cut", "tumour_in_lungs", "own_lungs_dice",
-    "own_left_lung_dice", "own_right_lung_dice",
+    "own_left_lung_dice", "own_right_lung_dice", "missing_files",
 )  # fmt: skip
 _TOUCHING = np.ones((3, 3, 3), dtype=np.bool_)
 
@@ -66,6 +66,9 @@ def flags(facts: Mapping[str, Any]) -> list[str]:
         off_ml = abs(difference) * facts["contour_ml"]
         if abs(difference) > CONTOUR_TOLERANCE and off_ml > CONTOUR_VOXELS * facts["voxel_ml"]:
             found.append(f"mask and contours enclose different volumes ({difference:+.1%})")
+    missing = facts.get("missing_files")
+    if missing:
+        found.append(f"the download lacks files ({missing}): fetch again, then prepare again")
     seg = facts.get("seg_dice")
     if seg is not None and seg < LOW_SEG_DICE:
         found.append(f"RTSTRUCT and SEG of the tumour disagree (Dice {seg:.3f})")

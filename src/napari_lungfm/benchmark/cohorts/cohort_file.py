@@ -1,5 +1,6 @@
-"""``cohort.yaml``, which the benchmark reads, and ``split.yaml``."""
+"""``cohort.yaml``, which the benchmark reads, ``split.yaml`` and ``prepared.json``."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -8,8 +9,8 @@ import yaml
 from pydantic import ValidationError
 
 from napari_lungfm._core.config import read_yaml
-from napari_lungfm._core.exceptions import ConfigError, InputFileError, LungFMError
-from napari_lungfm._core.files import slug, write_text
+from napari_lungfm._core.exceptions import ConfigError, InputFileError, LungFMError, UsageError
+from napari_lungfm._core.files import slug, write_json, write_text
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.benchmark.cohorts.report import CaseReport
 from napari_lungfm.benchmark.cohorts.split import CohortSplit, moved_patients
@@ -17,13 +18,44 @@ from napari_lungfm.datasets.cases import Part
 from napari_lungfm.datasets.file_cohort import FileCase, FileCohort
 from napari_lungfm.geometry import LUNG_LABELS
 
-COHORT_FILE, SPLIT_FILE = "cohort.yaml", "split.yaml"
+COHORT_FILE, SPLIT_FILE, PREPARED_FILE = "cohort.yaml", "split.yaml", "prepared.json"
+_SCHEMA_VERSION = 1
 #: Facts that become columns of the results.
 _ATTRIBUTES = ("tumour_ml", "tumour_components", "tumour_in_lungs", "spacing_z_mm")
 _HEAD = """\
 # A cohort for napari-lungfm-bench: an entry of `cohorts` in a configuration.
 # Paths count from this file's folder (root); copied elsewhere, give `root` the path of it.
 """
+
+
+def claim_folder(root: Path, name: str, lungs: str) -> None:
+    """Write into a folder, before any case, which cohort it is for and whose its lungs are.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    name
+        Of the cohort.
+    lungs
+        Where the lungs of the references come from; see `lungs.lung_source`.
+
+    Raises
+    ------
+    UsageError
+        If it holds another cohort.
+    """
+    there = _cohort_in(root)
+    if there not in (None, name):
+        msg = f"'{root}' holds the cohort '{there}', not '{name}'; choose another folder"
+        raise UsageError(msg)
+    values = {"schema_version": _SCHEMA_VERSION, "cohort": name, "lungs": lungs}
+    write_json(root / PREPARED_FILE, values)
+
+
+def prepared_lungs(root: PathInput) -> str | None:
+    """Return where the lungs of a prepared folder come from; ``None`` where that is not known."""
+    return _prepared(Path(root)).get("lungs")
 
 
 def write_cohort(
@@ -93,6 +125,22 @@ def read_split(root: PathInput) -> dict[str, Any]:
         If there is none that can be read.
     """
     return _read_yaml(Path(root) / SPLIT_FILE)
+
+
+def _cohort_in(root: Path) -> str | None:
+    """Name of the cohort that a folder holds, finished or not."""
+    name = _prepared(root).get("cohort")
+    if name is None and (root / COHORT_FILE).is_file():
+        return read_cohort(root).name
+    return name
+
+
+def _prepared(root: Path) -> dict[str, str]:
+    try:
+        values = json.loads((root / PREPARED_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def _attributes(report: CaseReport) -> dict[str, str | float | int | bool]:

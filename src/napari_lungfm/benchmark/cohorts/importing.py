@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -160,15 +161,25 @@ def import_cases(
     ------
     InputFileError
         If there is no such folder or table, or no image fits the pattern.
+    ConfigError
+        If a case is to be excluded that is not there, or a part has an unknown name.
     """
     root = Path(folder).resolve()
     if not root.is_dir():
         msg = f"cannot read '{folder}': there is no such folder"
         raise InputFileError(msg)
-    images = _find(root, config.image)
+    images = _without_masks(root, config, _find(root, config.image))
     if not images:
         msg = f"nothing in '{folder}' fits the image '{config.image}'"
         raise InputFileError(msg)
+    unknown = sorted(set(config.exclude) - set(images))
+    if unknown:
+        names = sorted(images)
+        msg = (
+            f"'exclude' names {', '.join(unknown)}, and there is no such case in '{folder}'; there "
+            f"are {len(names)}, {names[0]} to {names[-1]}"
+        )
+        raise ConfigError(msg)
     attributes, parts = _attributes(config, Path(base)), _given_parts(config, Path(base))
     cases = tuple(
         _raw_case(root, config, name, found, attributes.get(name, {}), parts)
@@ -189,7 +200,7 @@ def _raw_case(
 ) -> FileRawCase:
     kind, pattern = config.reference
     wanted = pattern.replace(_CASE, name)
-    references = _find(root, pattern).get(name, []) if "*" in pattern else [wanted]
+    references = _references(root, pattern, name)
     excluded = config.exclude.get(name)
     for what, pat, found in (("image", config.image, images), (kind, pattern, references)):
         if len(found) != 1 and excluded is None:
@@ -200,6 +211,37 @@ def _raw_case(
     case = _file_case(config, name, images[0], (references or [wanted])[0], attributes)
     part = parts.get(name) if parts is not None else None
     return FileRawCase(case, root, kind, part, excluded)
+
+
+def _references(root: Path, pattern: str, name: str) -> list[str]:
+    """Paths within the folder that fit the pattern of the references for one case.
+
+    Without ``*`` there is just one, which may not be there: reading it will say so.
+    """
+    if "*" not in pattern:
+        return [pattern.replace(_CASE, name)]
+    places = root.glob(pattern.replace(_CASE, escape(name)))
+    found = [path.relative_to(root).as_posix() for path in sorted(places)]
+    return [path for path in found if not Path(path).name.startswith(".")]
+
+
+def _without_masks(
+    root: Path, config: ImportConfig, images: Mapping[str, list[str]]
+) -> dict[str, list[str]]:
+    """Leave out what fits the image, but is the reference of another case.
+
+    Of ``p1.nii.gz`` and ``p1_seg.nii.gz`` both fit the image ``{case}.nii.gz``.
+    """
+    pattern = config.reference[1]
+    owners: dict[str, set[str]] = {}
+    for name in images:
+        for path in _references(root, pattern, name):
+            owners.setdefault(path, set()).add(name)
+    kept = {
+        name: [path for path in paths if not owners.get(path, set()) - {name}]
+        for name, paths in images.items()
+    }
+    return {name: paths for name, paths in kept.items() if paths}
 
 
 def _file_case(

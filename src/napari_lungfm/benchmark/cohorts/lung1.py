@@ -17,6 +17,7 @@ from napari_lungfm.benchmark.cohorts.raw import Reading, dice, hash_files
 from napari_lungfm.datasets.cases import Part
 from napari_lungfm.datasets.sources import LUNG1, KnownProblem
 from napari_lungfm.datasets.sources.dicom_tree import PatientFiles, SeriesFiles, find_patients
+from napari_lungfm.datasets.sources.series_record import listed_series, missing_files
 from napari_lungfm.geometry import LabelMap, Structure, Volume, axis_codes
 from napari_lungfm.geometry import to_axial as turn_axial
 
@@ -49,7 +50,11 @@ def lung1_cases(
         If there are none.
     """
     found = find_patients(raw, progress=progress)
-    return tuple(Lung1Case(files, LUNG1.bad.get(name)) for name, files in found.items())
+    missing = missing_files(listed_series(raw), found)
+    return tuple(
+        Lung1Case(files, LUNG1.bad.get(name), missing=missing.get(name, ()))
+        for name, files in found.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,16 @@ class Lung1Case:
         Their series.
     known
         What is known to be wrong with them.
+    part
+        See `RawCase`.
+    missing
+        Of which series files are missing that the list of the download has; see `missing_files`.
     """
 
     files: PatientFiles
     known: KnownProblem | None = None
     part: Part | None = None
+    missing: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -85,8 +95,9 @@ class Lung1Case:
         return {}
 
     def fingerprint(self) -> str:
-        """Hash of the names, sizes and times of the files."""
-        return hash_files([path for each in self.files.series for path in each.paths], "lung1 1")
+        """Hash of the names, sizes and times of the files, and of what is missing."""
+        paths = [path for each in self.files.series for path in each.paths]
+        return hash_files(paths, "lung1 1", *self.missing)
 
     def read(self) -> Reading:
         """Read the CT, the tumour, and the lungs where they are contoured.
@@ -98,7 +109,7 @@ class Lung1Case:
         notes = [str(note) for note in volume.metadata.get("notes", ())]
         if self.known is not None:
             notes.append(f"known: {self.known.reason}")
-        facts: dict[str, Any] = {}
+        facts: dict[str, Any] = {"missing_files": "; ".join(self.missing)} if self.missing else {}
         contours, no_contours = _attempt(lambda: self._from_rtstruct(volume, facts))
         segment, no_segment = _attempt(lambda: self._from_seg(volume))
         if contours is not None:

@@ -21,12 +21,23 @@ from napari_lungfm._core.exceptions import (
 from napari_lungfm._core.files import atomic_path, make_folder, slug
 from napari_lungfm._core.types import LabelArray, PathInput
 from napari_lungfm.benchmark.cohorts import checks
-from napari_lungfm.benchmark.cohorts.cohort_file import COHORT_FILE, write_cohort, write_split
+from napari_lungfm.benchmark.cohorts.cohort_file import (
+    COHORT_FILE,
+    claim_folder,
+    write_cohort,
+    write_split,
+)
 from napari_lungfm.benchmark.cohorts.lungs import LungSource
 from napari_lungfm.benchmark.cohorts.quality import write_quality
 from napari_lungfm.benchmark.cohorts.raw import RawCase, Reading, check_tumour
 from napari_lungfm.benchmark.cohorts.report import CaseReport, load_report
-from napari_lungfm.benchmark.cohorts.split import SEED, CohortSplit, given_split, split_patients
+from napari_lungfm.benchmark.cohorts.split import (
+    SEED,
+    CohortSplit,
+    given_split,
+    split_of_present,
+    split_patients,
+)
 from napari_lungfm.benchmark.cohorts.thumbnails import thumbnail
 from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Structure
 from napari_lungfm.io.dicom_objects import atomic_folder
@@ -54,6 +65,8 @@ class CohortPlan:
         Numbers of patients; see `split_patients`.
     seed
         Of the split.
+    published
+        All patients of the published data that can be used; see `split_of_present`.
     """
 
     name: str
@@ -61,6 +74,7 @@ class CohortPlan:
     n_test: int
     n_train: int
     seed: int = SEED
+    published: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,7 +131,7 @@ def prepare_cohort(
         The patients.
     out
         Folder for ``cases/NAME/``, ``excluded/NAME.json``, ``cohort.yaml``, ``split.yaml``,
-        ``quality.csv`` and ``quality.html``.
+        ``prepared.json``, ``quality.csv`` and ``quality.html``.
     plan
         Name and split of the cohort.
     lungs
@@ -132,11 +146,12 @@ def prepare_cohort(
     OutputError
         If something cannot be written.
     UsageError
-        If two patients have one name.
+        If two patients have one name, or the folder holds another cohort.
     """
     root = make_folder(out)
     # Refuses names that come twice before any work is done.
     split_patients(plan.name, [c.name for c in cases], n_test=plan.n_test, n_train=plan.n_train)
+    claim_folder(root, plan.name, lungs.name)
     reports, done = [], 0
     for number, case in enumerate(sorted(cases, key=lambda each: each.name)):
         if listener is not None:
@@ -249,6 +264,7 @@ def _split(
     names = [each.name for each in prepared]
     if any(part is not None for part in given.values()):
         return given_split(plan.name, {name: given[name] for name in names})
-    return split_patients(
-        plan.name, names, n_test=plan.n_test, n_train=plan.n_train, seed=plan.seed
-    )
+    return split_of_present(
+        plan.name, list(given), names,
+        published=plan.published, n_test=plan.n_test, n_train=plan.n_train, seed=plan.seed,
+    )  # fmt: skip

@@ -119,15 +119,11 @@ class FileRawCase:
         """Hash of the specification and of the names, sizes and times of the files."""
         if self.excluded is not None:
             return self.case.model_dump_json()
-        source = FileCaseSource(self.case, self.root)
-        source.check()
-        return source.fingerprint()
+        return FileCaseSource(self.case, self.root).fingerprint()
 
     def read(self) -> Reading:
         """Read image and reference and match them by geometry."""
-        source = FileCaseSource(self.case, self.root)
-        source.check()
-        case = source.load()
+        case = FileCaseSource(self.case, self.root).load()
         lungs = _own_lungs(case.reference)
         tumour = case.reference.mask(int(Structure.TUMOUR))
         notes = tuple(str(note) for note in case.volume.metadata.get("notes", ()))

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -18,8 +18,11 @@ SCHEMA_VERSION = 1
 RULE = (
     "patients in the order of a 128-bit hash of cohort, seed and name; the first are tested, the "
     "next trained on, the rest spare; where there are fewer patients than the study had, both "
-    "numbers shrink alike"
+    "numbers shrink alike; patients who cannot be used are drawn with the others and left out "
+    "afterwards, so that nobody moves"
 )
+#: Where fewer than this part of the published patients are there, they are a sample of their own.
+SAMPLE_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class CohortSplit:
         What the rule started from; ``None`` where the parts were given.
     test, train, spare
         The parts; spare patients are neither tested nor trained on.
+    unusable
+        Patients who were excluded; they are in no part.
     """
 
     cohort: str
@@ -41,6 +46,27 @@ class CohortSplit:
     test: tuple[str, ...]
     train: tuple[str, ...]
     spare: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
+
+    def keep(self, usable: Iterable[str], unusable: Iterable[str] = ()) -> "CohortSplit":
+        """Return the split with the usable patients alone, each in the part that they had.
+
+        Parameters
+        ----------
+        usable
+            Who stays.
+        unusable
+            Who is there and cannot be used; kept for the record.
+        """
+        kept = set(usable)
+        return CohortSplit(
+            self.cohort,
+            self.seed,
+            tuple(name for name in self.test if name in kept),
+            tuple(name for name in self.train if name in kept),
+            tuple(name for name in self.spare if name in kept),
+            tuple(sorted(unusable)),
+        )
 
     @property
     def hash(self) -> str:
@@ -78,6 +104,7 @@ class CohortSplit:
             "test": list(self.test),
             "train": list(self.train),
             "spare": list(self.spare),
+            **({"unusable": list(self.unusable)} if self.unusable else {}),
             "train_subsets_percent": {k: list(v) for k, v in self.subsets().items()},
         }  # fmt: skip
 
@@ -119,6 +146,58 @@ def split_patients(
     return CohortSplit(
         cohort, seed, tuple(sorted(test)), tuple(sorted(train)), tuple(sorted(spare))
     )
+
+
+def split_of_present(
+    cohort: str,
+    present: Sequence[str],
+    usable: Sequence[str],
+    *,
+    published: Sequence[str] = (),
+    n_test: int,
+    n_train: int,
+    seed: int = SEED,
+) -> CohortSplit:
+    """Split the patients of a folder so that nobody moves when one of them is excluded.
+
+    Parts are drawn with the published patients, where at least `SAMPLE_SHARE` of these are
+    there: with seed 0 that is the committed list. Otherwise they are drawn with all who are
+    there. Only where excluding leaves nobody to test, or to train on, are they drawn with the
+    usable ones. Patients that are not among the published ones are spare beside these.
+
+    Parameters
+    ----------
+    cohort, n_test, n_train, seed
+        As in `split_patients`.
+    present
+        All patients of the folder.
+    usable
+        Those of them who are not excluded.
+    published
+        All patients of the published data that can be used by what is known of them.
+
+    Raises
+    ------
+    UsageError
+        If a name comes twice.
+    """
+
+    def drawn(names: Iterable[str]) -> CohortSplit:
+        return split_patients(cohort, names, n_test=n_test, n_train=n_train, seed=seed)
+
+    unusable = set(present) - set(usable)
+    there = len(set(published).intersection(present))
+    if there and there >= SAMPLE_SHARE * len(published):
+        split = drawn(published)
+        split = replace(
+            split, spare=tuple(sorted({*split.spare, *usable} - {*split.test, *split.train}))
+        )
+    else:
+        split = drawn(present)
+    split = split.keep(usable, unusable)
+    if usable and not (split.test and (split.train or len(usable) == 1)):
+        return drawn(usable).keep(usable, unusable)
+    return split
 
 
 def given_split(cohort: str, parts: Mapping[str, str | None]) -> CohortSplit:

@@ -96,6 +96,7 @@ CHECKS = {
     "dice-iou": "Can a mean Dice and a mean IoU of the same cases stand side by side?",
     "constant-difference": "Do two structures differ as independent measurements would?",
     "marks": "Are the best and the second-best value of every column marked, and no other?",
+    "units": "Are all overlaps of a table fractions, or all of them per cent?",
     "repeated": "Which rows stand in several places?",
 }
 
@@ -114,6 +115,7 @@ def audit(tables: PublishedTables) -> Audit:
         "dice-iou": _dice_iou,
         "constant-difference": _constant_difference,
         "marks": _marks,
+        "units": _units,
         "repeated": _repeated,
     }
     results = {name: check(tables) for name, check in checks.items()}
@@ -142,7 +144,7 @@ class _Result:
 def _range(tables: PublishedTables) -> _Result:
     result = _Result()
     for cell in tables.cells:
-        if cell.kind in ("iou", "dice"):
+        if cell.is_overlap:
             result.tested += 1
             if not 0.0 <= cell.value <= 1.0:
                 sentence = f"{cell.place}: {cell.column} {cell.printed} lies outside 0 to 1."
@@ -306,6 +308,8 @@ def _add_constant(result: _Result, found: list[tuple[Cell, Cell]], of: int) -> N
 # ---------------------------------------------------------------------- bold and underlined
 def _marks(tables: PublishedTables) -> _Result:
     result = _Result()
+    # A table that only prints the best in bold is not asked for the second-best.
+    used = {name: {c.mark for c in cells} for (name,), cells in tables.by("table").items()}
     for cells in tables.by("table", "group", "structure", "metric").values():
         if len(cells) < 2 or not any(cell.mark for cell in cells):
             continue
@@ -315,6 +319,7 @@ def _marks(tables: PublishedTables) -> _Result:
             result.tested += 1
             rank = values.index(cell.value)
             right = {0: "best", 1: "second"}.get(rank, "")
+            right = right if right in used[cell.table] else ""
             if cell.mark != right:
                 place = _RANKS.get(rank, "neither the best nor the second-best")
                 sentence = (
@@ -331,6 +336,30 @@ _PRINTS = {
     "second": "marked as the second-best",
     "": "not marked at all",
 }
+
+
+# ---------------------------------------------------------------------- units
+def _units(tables: PublishedTables) -> _Result:
+    result = _Result()
+    for cells in tables.by("table").values():
+        overlaps = [cell for cell in cells if cell.is_overlap and cell.value]
+        if not overlaps:
+            continue
+        result.tested += 1
+        percents = [cell for cell in overlaps if cell.percent]
+        fractions = [cell for cell in overlaps if not cell.percent]
+        if percents and fractions:
+            few = min(percents, fractions, key=len)[0]
+            where = f"{few.table}: " if few.table else ""
+            sentence = (
+                f"{where}{len(percents)} overlaps are per cent (such as {percents[0].printed}: "
+                f"{percents[0].row}, {percents[0].column}) and {len(fractions)} fractions (such as "
+                f"{fractions[0].printed}: {fractions[0].row}, {fractions[0].column}); all other "
+                "checks take each as such."
+            )
+            numbers = {"percents": len(percents), "fractions": len(fractions)}
+            result.add("units", "inconsistent", few, sentence, **numbers)
+    return result
 
 
 # ---------------------------------------------------------------------- repeated rows

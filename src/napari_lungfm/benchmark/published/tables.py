@@ -4,35 +4,34 @@ A file has one line per row of a table, with columns ``table`` and ``group`` (bo
 out) and ``row``, and then one column per structure and metric, ``Lungs IoU`` for instance. A value
 in ``**bold**`` or ``<b>bold</b>`` was printed as the best of its column, one in ``__underlined__``
 or ``<u>underlined</u>`` as the second-best. An empty cell was not reported. Values are compared
-with each other within a table and a group.
+with each other within a table and a group. Of ``0.90 ± 0.02``, ``0.90 (0.02)`` and
+``0.90 [0.88, 0.92]`` the mean is taken. Cells are parted by commas, semicolons or tabulators;
+numbers have a decimal point or, all of them, a decimal comma.
 """
 
 import csv
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from napari_lungfm._core.exceptions import DataError, InputFileError
+from napari_lungfm.benchmark.published.values import Mark, PrintedValue, parse_value
 
-#: What a value's print says of it.
-Mark: TypeAlias = Literal["best", "second", ""]
 #: Columns that say where a value stands.
 PLACES = ("table", "group", "row")
-_MARKED: tuple[tuple[re.Pattern[str], Mark], ...] = (
-    (re.compile(r"^(?:\*\*|<b>)(.+?)(?:\*\*|</b>)$"), "best"),
-    (re.compile(r"^(?:__|<u>)(.+?)(?:__|</u>)$"), "second"),
-)
 _AVERAGES = frozenset({"avg", "average", "mean", "overall", "all"})
 _METRICS = MappingProxyType(
     {"jaccard": "iou", "miou": "iou", "dsc": "dice", "f1": "dice", "dice score": "dice"}
 )
+#: What stands between the cells of a line.
+_DELIMITERS = (",", ";", "\t")
+#: Overlaps above this are per cent, whatever the others of their table are.
+_FRACTIONS = 2.0
 _SMALLER_IS_BETTER = ("hd", "hd95", "assd", "asd", "msd", "rmse", "mae", "error", "distance")
 
 
@@ -54,6 +53,10 @@ class Cell:
         The value as printed.
     mark
         Whether it was printed as the best or the second-best of its column.
+    percent
+        Whether it was printed in per cent.
+    spread
+        What is printed beside the mean, such as ``± 0.02``.
     """
 
     table: str
@@ -65,6 +68,13 @@ class Cell:
     error: float
     printed: str
     mark: Mark = ""
+    percent: bool = False
+    spread: str = ""
+
+    @property
+    def is_overlap(self) -> bool:
+        """Whether it is a share of 1: an IoU or a Dice."""
+        return self.kind in ("iou", "dice")
 
     @property
     def is_average(self) -> bool:
@@ -188,7 +198,8 @@ def read_tables(path: Path, weights: Mapping[str, float] | None = None) -> Publi
 
 
 def _cells(text: str, source: str) -> tuple[Cell, ...]:
-    lines = csv.reader(text.splitlines(), strict=True)
+    delimiter = _delimiter(text)
+    lines = csv.reader(text.splitlines(), strict=True, delimiter=delimiter)
     try:
         header = [name.strip() for name in next(lines, [])]
         rows = [(lines.line_num, line) for line in lines if any(part.strip() for part in line)]
@@ -197,15 +208,19 @@ def _cells(text: str, source: str) -> tuple[Cell, ...]:
         raise DataError(msg) from error
     columns = _columns(header, source)
     cells = []
+    values: list[tuple[str, PrintedValue]] = []
     for number, line in rows:
         if len(line) != len(header):
             msg = f"{source}: line {number} has {len(line)} columns, the first line {len(header)}"
+            if delimiter == "," and len(line) > len(header):
+                msg += "; put cells with a comma in them into quotation marks, or part cells by ;"
             raise DataError(msg)
         where = {name: line[header.index(name)].strip() for name in PLACES if name in header}
         for index, (structure, metric) in columns.items():
             if line[index].strip():
                 place = f"{source}: line {number}, {header[index]}"
-                value, half_digit, printed, mark = _value(line[index], place)
+                found = parse_value(line[index], place)
+                values.append((place, found))
                 cells.append(
                     Cell(
                         where.get("table", ""),
@@ -213,17 +228,31 @@ def _cells(text: str, source: str) -> tuple[Cell, ...]:
                         where["row"],
                         structure,
                         metric,
-                        value,
-                        half_digit,
-                        printed,
-                        mark,
+                        found.value,
+                        found.error,
+                        found.printed,
+                        found.mark,
+                        found.percent,
+                        found.spread,
                     )
                 )
     if not cells:
         msg = f"{source}: there are no values in it"
         raise DataError(msg)
+    _refuse_two_decimals(values)
     _refuse_twice(cells, source)
     return _as_fractions(cells)
+
+
+def _delimiter(text: str) -> str:
+    """Return what parts the names of the first line, the comma where that cannot be told."""
+    first = text.partition("\n")[0]
+    counts = {
+        sign: len(names)
+        for sign in _DELIMITERS
+        if "row" in (names := [part.strip(' "\r') for part in first.split(sign)])
+    }
+    return max(counts, key=lambda sign: counts[sign]) if counts else ","
 
 
 def _columns(header: list[str], source: str) -> dict[int, tuple[str, str]]:
@@ -243,24 +272,6 @@ def _columns(header: list[str], source: str) -> dict[int, tuple[str, str]]:
     return columns
 
 
-def _value(text: str, place: str) -> tuple[float, float, str, Mark]:
-    plain, mark = text.strip(), ""
-    for pattern, meaning in _MARKED:
-        found = pattern.match(plain)
-        if found:
-            plain, mark = found[1].strip(), meaning
-    try:
-        number = Decimal(plain.rstrip("%").strip())
-        finite = number.is_finite()
-    except InvalidOperation:
-        finite = False
-    if not finite:
-        msg = f"{place}: {text.strip()!r} is not a number; leave a cell empty that has none"
-        raise DataError(msg)
-    exponent = number.as_tuple().exponent
-    return float(number), 0.5 * 10.0 ** int(exponent), plain, mark  # type: ignore[return-value]
-
-
 def _refuse_twice(cells: list[Cell], source: str) -> None:
     seen: set[tuple[str, ...]] = set()
     for cell in cells:
@@ -271,20 +282,43 @@ def _refuse_twice(cells: list[Cell], source: str) -> None:
         seen.add(key)
 
 
-def _as_fractions(cells: list[Cell]) -> tuple[Cell, ...]:
-    """Divide overlaps by 100 if most of them are larger than 1: they are per cent."""
-    overlaps = [abs(cell.value) for cell in cells if cell.kind in ("iou", "dice")]
-    if not overlaps or float(np.median(overlaps)) <= 1.0:
-        return tuple(cells)
-    return tuple(
-        Cell(
-            **{
-                **vars(cell),
-                "value": cell.value / 100.0,
-                "error": cell.error / 100.0,
-            }
+def _refuse_two_decimals(cells: list[tuple[str, PrintedValue]]) -> None:
+    first: dict[str, tuple[str, PrintedValue]] = {}
+    for place, cell in cells:
+        if cell.decimal:
+            first.setdefault(cell.decimal, (place, cell))
+    if len(first) > 1:
+        (place, comma), (other, point) = first[","], first["."]
+        line = other.rpartition(": ")[2]
+        msg = (
+            f"{place}: {comma.printed!r} has a decimal comma, {point.printed!r} ({line}) a point; "
+            "write all numbers alike"
         )
-        if cell.kind in ("iou", "dice")
-        else cell
-        for cell in cells
-    )
+        raise DataError(msg)
+
+
+def _as_fractions(cells: list[Cell]) -> tuple[Cell, ...]:
+    """Divide overlaps in per cent by 100.
+
+    Those with a percent sign, and those far above 1, which no fraction is. Up to `_FRACTIONS` a
+    value without a sign is of the unit of most overlaps of its table: a fraction above 1 is for
+    the audit to find, and 0.9 among percents may be either.
+    """
+    tables: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.is_overlap:
+            tables.setdefault(cell.table, []).append(cell)
+    percents = {
+        name for name, own in tables.items() if float(np.median([abs(c.value) for c in own])) > 1.0
+    }
+    return tuple(_as_fraction(cell, cell.table in percents) for cell in cells)
+
+
+def _as_fraction(cell: Cell, among_percents: bool) -> Cell:
+    if not cell.is_overlap:
+        return cell
+    size = abs(cell.value)
+    percent = cell.percent or size > _FRACTIONS or (among_percents and size > 1.0)
+    if not percent:
+        return cell
+    return replace(cell, value=cell.value / 100.0, error=cell.error / 100.0, percent=True)

@@ -90,7 +90,8 @@ COLUMNS: tuple[Column, ...] = (
         3,
         "(Dice − Dice of the prompt-only ellipse) / (1 − Dice of the prompt-only ellipse), from "
         "the means over the same cases under the same prompts: 0 = the image added nothing to "
-        "the prompt, 1 = perfect, negative = worse than drawing an ellipse.",
+        "the prompt, 1 = perfect, negative = worse than drawing an ellipse. Where prompts are "
+        "corrected, the ellipse of the first ones.",
     ),
 )
 BY_KEY = {column.key: column for column in COLUMNS}

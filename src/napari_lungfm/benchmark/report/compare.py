@@ -16,6 +16,7 @@ from napari_lungfm.benchmark.report.folder import atomic_folder
 from napari_lungfm.benchmark.report.intervals import mean_intervals
 from napari_lungfm.benchmark.report.scores import ROW
 from napari_lungfm.benchmark.report.tables import escape_markdown, pipe_table
+from napari_lungfm.benchmark.report.weights import different_weights
 from napari_lungfm.benchmark.store import RunFolder
 from napari_lungfm.evaluation.statistics import holm, paired_comparison
 
@@ -178,6 +179,7 @@ def _remarks(first: Content, second: Content, only: pd.DataFrame) -> list[str]:
             said.append(f"Different {what}: {'; '.join(different)}.")
     if first.config_text != second.config_text:
         said.append("The configurations differ.")
+    said += different_weights(first.records, second.records)
     return said
 
 

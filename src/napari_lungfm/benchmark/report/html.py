@@ -25,6 +25,7 @@ from napari_lungfm.benchmark.report.setup import cohort_lines, model_lines
 from napari_lungfm.benchmark.report.style import REFERENCE_COLOUR, Look
 from napari_lungfm.benchmark.report.subgroups import subgroup_tables
 from napari_lungfm.benchmark.report.tables import main_rows, paper_rows
+from napari_lungfm.benchmark.report.weights import weights_frame
 from napari_lungfm.evaluation.prompt_protocols import NO_PROMPTS
 
 Rows = Mapping[tuple[str, str], Look]
@@ -76,6 +77,7 @@ def render(page: Page) -> str:
         structure=content.structure,
         cohorts=[_cohort(page, note, marked) for note in content.header.cohorts],
         models=model_lines(content.records),
+        weights=weights_frame(content.records).to_dict("records"),
         cohort_lines=cohort_lines(
             content.header.cohorts, content.units, content.records, content.config_text
         ),
@@ -252,6 +254,7 @@ def _costs(costs: pd.DataFrame, cohort: str, looks: Rows) -> list[dict[str, Any]
                 "encoded": (fine["slices_encoded"] + fine["slices_reused"]).astype(float).mean(),
                 "reused": fine["slices_reused"].astype(float).mean(),
                 "memory": memory.max(),
+                "gpu_memory": fine["peak_gpu_mb"].astype(float).max(),
                 "parameters": group["parameters"].astype(float).max(),
                 "prompts": fine["n_prompts"].astype(float).mean(),
                 "macs": fine["macs"].astype(float).mean(),

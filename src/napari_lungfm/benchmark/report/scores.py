@@ -26,6 +26,8 @@ RATIOS = [
     "nsd_1mm",
     "nsd_2mm",
 ]
+#: What "lungs" and "avg" have too: the scores of their parts, averaged.
+_COMBINED = [*RATIOS, "first_dice"]
 #: Every score that a table can show.
 SCORES = [
     *RATIOS,
@@ -94,7 +96,13 @@ def _row_without_scores(record: Record) -> dict[str, object]:
 
 
 def _with_derived_scores(frame: pd.DataFrame) -> pd.DataFrame:
-    needed = {*SCORES, "slices_beyond_low", "slices_beyond_high", "reference_volume_ml"}
+    needed = {
+        *SCORES,
+        "first_dice",
+        "slices_beyond_low",
+        "slices_beyond_high",
+        "reference_volume_ml",
+    }
     missing = sorted(needed - set(frame.columns))
     frame = frame.assign(**dict.fromkeys(missing, float("nan")))
     for name in sorted(needed):
@@ -108,7 +116,7 @@ def _joint_structures(frame: pd.DataFrame) -> list[pd.DataFrame]:
     """Rows of "lungs" and "avg" of the units that have lungs."""
     if not set(_SIDES) <= set(frame["structure"]):
         return []
-    kept = [*UNIT, *METHOD, "status", *RATIOS, "n_prompts"]
+    kept = [*UNIT, *METHOD, "status", *_COMBINED, "n_prompts"]
     left, right, tumour = (
         frame.loc[frame["structure"] == name, kept] for name in (*_SIDES, TUMOUR)
     )
@@ -123,7 +131,7 @@ def _combine(
 ) -> pd.DataFrame:
     """Join two structures of the same units; NaN where either score is."""
     both = first.merge(second, on=UNIT, suffixes=("", "_other"))
-    for name in RATIOS:
+    for name in _COMBINED:
         both[name] = score(both[name], both[f"{name}_other"])
     both["n_prompts"] += both["n_prompts_other"]
     return both[first.columns]
@@ -134,7 +142,8 @@ def case_scores(units: pd.DataFrame) -> pd.DataFrame:
 
     Patients, not repetitions, are what statistics may count. A score is undefined (NaN) for a
     case if it is for any of its seeds: a mean over the others would reward the seeds that found
-    nothing. Columns: `ROW`, `METHOD`, ``case``, the scores, ``reference_volume_ml``,
+    nothing. Columns: `ROW`, `METHOD`, ``case``, the scores, ``first_dice`` (Dice before any
+    correction; NaN for protocols without them), ``reference_volume_ml``,
     ``n_units``, ``n_failed`` and ``n_scored`` (units with a record of this structure that holds
     scores).
     """
@@ -147,6 +156,7 @@ def case_scores(units: pd.DataFrame) -> pd.DataFrame:
     result["n_units"] = grouped.size()
     for name, known in grouped[SCORES].count().items():
         result[name] = result[name].where(known == result["n_units"])
+    result["first_dice"] = grouped["first_dice"].mean()
     result["reference_volume_ml"] = grouped["reference_volume_ml"].mean()
     result["n_failed"] = grouped["failed"].sum()
     result["n_scored"] = grouped["scored"].sum()

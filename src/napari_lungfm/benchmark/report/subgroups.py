@@ -1,13 +1,14 @@
 """Scores by kind of case: size of the tumour, its kind, contact with the edge of the lung."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from napari_lungfm._core.exceptions import InputFileError
+from napari_lungfm._core.exceptions import InputFileError, UsageError
 from napari_lungfm.benchmark.previews import Preview
 from napari_lungfm.benchmark.records import Record
 from napari_lungfm.benchmark.report.intervals import mean_intervals
@@ -15,6 +16,8 @@ from napari_lungfm.benchmark.report.scores import ROW
 from napari_lungfm.benchmark.report.summary import skills
 from napari_lungfm.benchmark.store import RunFolder
 from napari_lungfm.geometry import Structure
+
+T = TypeVar("T")
 
 #: Limits of the size groups in mm: the T1, T2 and larger sizes of the TNM classification.
 _LIMITS_MM = (30.0, 50.0)
@@ -50,6 +53,10 @@ def size_group(volume_ml: float) -> str:
     return f"{small} to {large} mm" if diameter <= _LIMITS_MM[1] else f"> {large} mm"
 
 
+#: All size groups, in order.
+_SIZES = tuple(size_group(volume_ml) for volume_ml in (1.0, 40.0, 1e3))
+
+
 def divisions(run: RunFolder, records: Sequence[Record], cases: pd.DataFrame) -> list[Division]:
     """Return the divisions of every cohort that part its cases into two groups or more.
 
@@ -72,9 +79,8 @@ def divisions(run: RunFolder, records: Sequence[Record], cases: pd.DataFrame) ->
         names = [str(name) for name in dict.fromkeys(own["case"])]
         volumes = own.groupby("case")["reference_volume_ml"].max()
         sizes = {n: size_group(volumes[n]) for n in names if volumes[n] > 0}
-        order = [size_group(volume) for volume in (1.0, 40.0, 1e3)]
         known = {name: attributes.get((str(cohort), name), {}) for name in names}
-        every = [Division(str(cohort), SIZE, _sorted(sizes, order))]
+        every = [Division(str(cohort), SIZE, _sorted(sizes, _SIZES))]
         every += _by_attribute(str(cohort), known)
         if not any("pleural_contact" in values for values in known.values()):
             touching = {n: touches_edge(run, str(cohort), n) for n in names}
@@ -84,7 +90,51 @@ def divisions(run: RunFolder, records: Sequence[Record], cases: pd.DataFrame) ->
     return found
 
 
-def _sorted(groups: dict[str, str], order: list[str]) -> dict[str, str]:
+def find_group(found: Sequence[Division], wanted: str) -> tuple[str, set[str]]:
+    """Return the title and the cases of a group.
+
+    Parameters
+    ----------
+    found
+        The divisions of a cohort.
+    wanted
+        ``DIVISION=GROUP``: a title, an attribute or the beginning of either; and a group, its
+        beginning, or ``small``, ``medium`` and ``large`` of sizes.
+
+    Raises
+    ------
+    UsageError
+        If there is no such group, or more than one; the message has those that there are.
+    """
+    key, equals, name = (part.strip().lower() for part in wanted.partition("="))
+    if not equals:
+        msg = f"--subgroup {wanted}: write DIVISION=GROUP, as in size=small"
+        raise UsageError(msg)
+    attribute = {title: attribute for attribute, title in _TITLES.items()}
+    names = {d.title: (d.title.lower(), attribute.get(d.title, "")) for d in found}
+    division = _one(
+        wanted,
+        {d.title: d for d in found},
+        lambda title: any(n.startswith(key) for n in names[title]),
+    )
+    groups = {group: group for group in division.names}
+    small = dict(zip(("small", "medium", "large"), _SIZES, strict=True))
+    name = small.get(name, name).lower() if division.title == SIZE else name
+    exact = {group: group for group in groups if group.lower() == name}
+    group = _one(wanted, exact or groups, lambda each: each.lower().startswith(name))
+    return f"{division.title}: {group}", {c for c, own in division.groups.items() if own == group}
+
+
+def _one(wanted: str, there: Mapping[str, T], fits: Callable[[str], bool]) -> T:
+    chosen = [value for name, value in there.items() if fits(name)]
+    if len(chosen) != 1:
+        listed = ", ".join(f"'{name}'" for name in there) or "none"
+        msg = f"--subgroup {wanted}: it is {'more than one' if chosen else 'none'} of: {listed}"
+        raise UsageError(msg)
+    return chosen[0]
+
+
+def _sorted(groups: dict[str, str], order: Sequence[str]) -> dict[str, str]:
     return dict(sorted(groups.items(), key=lambda item: order.index(item[1])))
 
 

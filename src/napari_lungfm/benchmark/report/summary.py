@@ -135,6 +135,10 @@ def _means(cases: pd.DataFrame, shown: npt.NDArray[np.bool_]) -> pd.DataFrame:
 def skills(cases: pd.DataFrame, row: list[str]) -> pd.DataFrame:
     """Return the skill of every row over the cases that it and the baseline were scored on.
 
+    Where a protocol has corrections, the baseline is what its first prompts are worth: those are
+    the same for every method, while clicks that correct the baseline are answers to its own
+    errors, and the discs that it draws at them often make it worse.
+
     Parameters
     ----------
     cases
@@ -144,7 +148,7 @@ def skills(cases: pd.DataFrame, row: list[str]) -> pd.DataFrame:
         among them.
     """
     same = ["cohort", "protocol", "structure", "case"]
-    base = _baseline(cases)[[*same, "dice"]].drop_duplicates(same)
+    base = baseline(cases)[[*same, "dice"]].drop_duplicates(same)
     paired = cases[[*row, "case", "dice"]].merge(base, on=same, suffixes=("", "_base")).dropna()
     means = paired.groupby(row, sort=False, as_index=False).agg(
         dice=("dice", "mean"), base=("dice_base", "mean"), skill_n=("dice", "size")
@@ -154,13 +158,22 @@ def skills(cases: pd.DataFrame, row: list[str]) -> pd.DataFrame:
     return means[[*row, "skill", "skill_n"]]
 
 
-def _baseline(cases: pd.DataFrame) -> pd.DataFrame:
-    """Cases of one baseline per cohort and protocol: of several, the one without a label."""
+def baseline(cases: pd.DataFrame) -> pd.DataFrame:
+    """Return the cases of the baseline that skill is counted from, with its Dice in ``dice``.
+
+    One baseline per cohort and protocol: of several, the one without a label.
+
+    Parameters
+    ----------
+    cases
+        `scores.case_scores`.
+    """
     group = ["cohort", "protocol"]
     base = cases[cases["model"] == SKILL_BASELINE]
     order = base["label"].notna().sort_values(kind="stable").index
     chosen = base.loc[order, [*group, "method"]].drop_duplicates(group)
-    return base.merge(chosen, on=[*group, "method"])
+    base = base.merge(chosen, on=[*group, "method"])
+    return base.assign(dice=base["first_dice"].where(base["first_dice"].notna(), base["dice"]))
 
 
 def _seconds(costs: pd.DataFrame) -> pd.DataFrame:

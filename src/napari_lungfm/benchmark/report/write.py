@@ -22,6 +22,7 @@ from napari_lungfm.benchmark.report.fractions import curves_frame
 from napari_lungfm.benchmark.report.header import Header
 from napari_lungfm.benchmark.report.plots import Plots, draw_figure_one, draw_overlays
 from napari_lungfm.benchmark.report.remarks import failures_frame, remarks
+from napari_lungfm.benchmark.report.weights import weights_frame
 from napari_lungfm.benchmark.report.zhu import zhu_markdown, zhu_rows
 from napari_lungfm.benchmark.store import RunFolder
 
@@ -216,6 +217,7 @@ def _write_frames(folder: Path, content: Content, compared: list[Family]) -> Non
     _write_csv(curves_frame(content.fractions), folder / "fractions.csv")
     _write_csv(paper_text.table_rows(content.paper), folder / "paper.csv")
     _write_csv(failures_frame(content.records), folder / "failures.csv")
+    _write_csv(weights_frame(content.records), folder / "weights.csv")
 
 
 def _write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -65,13 +65,19 @@ def zhu_rows(units: pd.DataFrame, costs: pd.DataFrame, cohort: str) -> list[dict
     for names, group in own.groupby(_ROW, sort=False):
         failed = group.loc[group["status"] == "failed", "case"].nunique()
         scored = group[group["structure"].notna()]
-        every = pd.concat([scored, *_joint(scored)], ignore_index=True)
+        every = with_joint(scored)
         for structure, cases in every.groupby("structure", sort=False):
             row = _row(cases, seconds.get(names, float("nan")), failed)
             rows.append(_named(names, str(structure), row))
         if scored.empty:
             rows.append(_named(names, DASH, _row(scored, float("nan"), failed)))
     return rows
+
+
+def with_joint(units: pd.DataFrame) -> pd.DataFrame:
+    """Return `store.zhu_frame` with rows of "lungs" and "avg" where there are lungs."""
+    scored = units[units["structure"].notna()]
+    return pd.concat([scored, *_joint(scored)], ignore_index=True)
 
 
 def _seconds(costs: pd.DataFrame) -> dict[Any, float]:

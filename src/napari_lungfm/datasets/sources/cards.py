@@ -77,6 +77,8 @@ class SourceCard:
         The one file that it is published as, if it is.
     collection
         Name of the collection at the Imaging Data Commons, if it is there.
+    patients
+        Names of all patients that have a reference.
     bad
         Patient → what is known to be wrong.
     """
@@ -93,7 +95,14 @@ class SourceCard:
     notes: tuple[str, ...] = ()
     archive: Archive | None = None
     collection: str | None = None
+    patients: tuple[str, ...] = ()
     bad: Mapping[str, KnownProblem] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> tuple[str, ...]:
+        """The patients, but for those of whom it is known that they cannot be used."""
+        excluded = {name for name, problem in self.bad.items() if problem.excludes}
+        return tuple(name for name in self.patients if name not in excluded)
 
     def licence_text(self) -> str:
         """Return what a user should know before the data are fetched, in one paragraph."""
@@ -139,6 +148,7 @@ LUNG1 = SourceCard(
         "the paper used 304 patients without saying which",
     ),
     collection="nsclc_radiomics",
+    patients=tuple(f"LUNG1-{number:03d}" for number in range(1, 423)),
     bad=MappingProxyType(
         {
             "LUNG1-128": KnownProblem(
@@ -149,6 +159,13 @@ LUNG1 = SourceCard(
         }
     ),
 )
+
+#: Numbers of the cases under 'training' in the published dataset.json.
+_TASK06_CASES = (
+    1, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 20, 22, 23, 25, 26, 27, 28, 29, 31, 33, 34, 36, 37, 38,
+    41, 42, 43, 44, 45, 46, 47, 48, 49, 51, 53, 54, 55, 57, 58, 59, 61, 62, 64, 65, 66, 69, 70, 71,
+    73, 74, 75, 78, 79, 80, 81, 83, 84, 86, 92, 93, 95, 96,
+)  # fmt: skip
 
 TASK06 = SourceCard(
     name="task06",
@@ -167,6 +184,7 @@ TASK06 = SourceCard(
         "only the 63 cases of 'training' in dataset.json have a reference; the others are not used",
         "label 1 is the tumour; there are no lungs",
     ),
+    patients=tuple(f"lung_{number:03d}" for number in _TASK06_CASES),
     archive=Archive(
         address="https://msd-for-monai.s3-us-west-2.amazonaws.com/Task06_Lung.tar",
         filename="Task06_Lung.tar",

@@ -6,30 +6,31 @@ The columns are those of the index in ``idc-index-data`` (seen in 25.0.5): ``col
 """
 
 import csv
-import json
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from napari_lungfm._core.download import Cancelled
 from napari_lungfm._core.exceptions import InputFileError, UsageError
-from napari_lungfm._core.files import make_folder, slug, write_json, write_text
+from napari_lungfm._core.files import make_folder, slug
 from napari_lungfm._core.imports import require
 from napari_lungfm._core.types import PathInput, ProgressCallback
 from napari_lungfm.datasets.sources.cards import SourceCard
+from napari_lungfm.datasets.sources.origin import record_origin
 from napari_lungfm.datasets.sources.room import check_room
 from napari_lungfm.datasets.sources.s3 import Bucket, StoredObject
+from napari_lungfm.datasets.sources.series_record import SeriesRecord
 
 #: What a cohort is made of.
 MODALITIES = ("CT", "RTSTRUCT", "SEG")
 _NEEDED = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "series_aws_url")
 _URL = re.compile(r"s3://([a-z0-9.-]+)/([A-Za-z0-9_./-]+?)/?\*?")
-_UID = re.compile(r"[0-9.]{1,64}")
-_LISTS, _UNFINISHED = ".lists", ".unfinished"
+_UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,24 @@ class RemoteSeries:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a download brought: series, files that came now, and files that were there."""
+    """What a download brought.
+
+    Parameters
+    ----------
+    series, patients
+        How many.
+    downloaded, present
+        Files that came now, and files that were there.
+    replaced
+        Files among the downloaded in place of which others had been: cut off or, where they were
+        verified, damaged.
+    """
 
     series: int
     patients: int
     downloaded: int
     present: int
+    replaced: int = 0
 
 
 def series_from_index(card: SourceCard) -> tuple[RemoteSeries, ...]:
@@ -138,11 +151,15 @@ def fetch_series(
     collection: str,
     endpoint: str | None = None,
     jobs: int = 8,
+    verify: bool = False,
     progress: ProgressCallback | None = None,
     cancelled: Cancelled | None = None,
     pause: float = 1.0,
 ) -> Fetched:
     """Download series, each file checked against its ETag; what is there already is kept.
+
+    Series that are not whole are marked (see `series_record`), each until it is. A download
+    through ``endpoint`` is recorded as not the publisher's (see `origin`).
 
     Parameters
     ----------
@@ -156,6 +173,9 @@ def fetch_series(
         A mirror; see `Bucket`.
     jobs
         Downloads at one time.
+    verify
+        Read the files that are there too, and bring again those that are not what their ETag
+        says; without it only their sizes are compared.
     progress
         Called with bytes done and bytes in all.
     cancelled
@@ -175,32 +195,22 @@ def fetch_series(
     root = make_folder(out)
     total = int(sum(each.size for each in series))
     check_room(root, max(0.0, total - _bytes_there(series, root, collection)), "the download")
-    unfinished = root / collection / _UNFINISHED
-    write_text(unfinished, "a download was begun here and has not ended\n")
-    work = _Work(root, collection, endpoint, pause, progress, cancelled, total)
+    work = _Work(root, collection, endpoint, pause, progress, cancelled, total, verify)
+    work.begin(series)
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
         try:
             listed = _all(pool, [(work.list_files, each) for each in series])
             files = [
-                (each.folder(root, collection), each.bucket, item)
-                for each, items in zip(series, listed, strict=True)
-                for item in items
+                (each, item) for each, items in zip(series, listed, strict=True) for item in items
             ]
-            work.total = sum(item.size for _, _, item in files)
+            work.expect(files)
             came = _all(pool, [(work.get, file) for file in files])
         except BaseException:
             work.stop.set()  # the files under way end at their next block
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    unfinished.unlink(missing_ok=True)
     patients = len({each.patient for each in series})
-    return Fetched(len(series), patients, sum(came), len(came) - sum(came))
-
-
-def is_unfinished(folder: PathInput) -> bool:
-    """Tell whether a download to a folder, or to one just within it, has not ended."""
-    place = Path(folder)
-    return (place / _UNFINISHED).is_file() or any(place.glob(f"*/{_UNFINISHED}"))
+    return Fetched(len(series), patients, sum(came), len(came) - sum(came), work.replaced)
 
 
 class _Work:
@@ -215,21 +225,34 @@ class _Work:
         progress: ProgressCallback | None,
         cancelled: Cancelled | None,
         total: int,
+        verify: bool,
     ) -> None:
         self.root, self.collection, self.total = root, collection, total
-        self.stop = threading.Event()
+        self.stop, self.replaced = threading.Event(), 0
+        self._record, self._verify = SeriesRecord(root / collection), verify
+        self._left: Counter[str] = Counter()
         self._endpoint, self._pause = endpoint, pause
         self._progress, self._cancelled = progress, cancelled
         self._done, self._lock = 0, threading.Lock()
 
+    def begin(self, series: Sequence[RemoteSeries]) -> None:
+        """Mark what is not whole, and record that it comes from elsewhere, if it does."""
+        wanted = [each for each in series if not self._is_whole(each)]
+        for each in wanted:
+            self._record.begin(each.uid, each.patient)
+        if self._endpoint is not None and (wanted or self._verify):
+            record_origin(make_folder(self.root / self.collection), [self._endpoint])
+
+    def expect(self, files: Sequence[tuple[RemoteSeries, StoredObject]]) -> None:
+        """Say what `get` is going to be asked for."""
+        self.total = sum(item.size for _, item in files)
+        self._left.update(series.uid for series, _ in files)
+
     def list_files(self, series: RemoteSeries) -> tuple[StoredObject, ...]:
         """Return the files of a series; the answer is kept, for what a UUID names never changes."""
-        kept = self.root / self.collection / _LISTS / f"{slug(series.prefix)}.json"
-        try:
-            found = json.loads(kept.read_text(encoding="utf-8"))
-            return tuple(StoredObject(**each) for each in found)
-        except (OSError, ValueError, TypeError):
-            pass
+        kept = self._kept(series)
+        if kept is not None:
+            return kept
         listed = self._bucket(series.bucket).list_objects(f"{series.prefix}/", self._asked)
         files = tuple(each for each in listed if each.size and not each.key.endswith("/"))
         if not files:
@@ -238,19 +261,37 @@ class _Work:
                 f"{self._bucket(series.bucket).address}{series.prefix}/; is the list out of date?"
             )
             raise InputFileError(msg)
-        write_json(kept, [asdict(each) for each in files])
+        self._record.keep(series.uid, series.patient, series.modality, files)
         return files
 
-    def get(self, file: tuple[Path, str, StoredObject]) -> bool:
+    def get(self, file: tuple[RemoteSeries, StoredObject]) -> bool:
         """Bring one file; return whether it came now."""
-        folder, bucket, item = file
-        make_folder(folder)
-        came = self._bucket(bucket).get(item, folder / item.filename, self._asked)
+        series, item = file
+        target = make_folder(series.folder(self.root, self.collection)) / item.filename
+        there = target.is_file()
+        came = self._bucket(series.bucket).get(item, target, self._asked, verify=self._verify)
         with self._lock:
             self._done += item.size
+            self.replaced += came and there
+            self._left[series.uid] -= 1
+            if not self._left[series.uid]:
+                self._record.end(series.uid)
             if self._progress is not None:
                 self._progress(self._done, self.total)
         return came
+
+    def _kept(self, series: RemoteSeries) -> tuple[StoredObject, ...] | None:
+        """Return the list that is kept of a series, unless the series has moved."""
+        files = self._record.files(series.uid)
+        ours = files and all(each.key.startswith(f"{series.prefix}/") for each in files)
+        return files if ours else None
+
+    def _is_whole(self, series: RemoteSeries) -> bool:
+        folder, files = series.folder(self.root, self.collection), self._kept(series)
+        return files is not None and all(
+            (path := folder / each.filename).is_file() and path.stat().st_size == each.size
+            for each in files
+        )
 
     def _bucket(self, name: str) -> Bucket:
         return Bucket(name, self._endpoint, pause=self._pause)

@@ -1,7 +1,7 @@
 """Cases written as the public data sets come: for rehearsals without any download.
 
 What is written has the layout, the formats and the names of the real thing, so that everything
-from `prepare` on can be tried on phantoms.
+from `prepare` on can be tried on phantoms; a record beside it says that they are phantoms.
 """
 
 import json
@@ -15,6 +15,7 @@ from napari_lungfm._core.files import make_folder, write_text
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.datasets.cases import Case
 from napari_lungfm.datasets.sources.cards import LUNG1, TASK06
+from napari_lungfm.datasets.sources.origin import record_origin
 from napari_lungfm.geometry import LabelMap, Structure
 
 _LUNG_ROIS = {
@@ -22,6 +23,8 @@ _LUNG_ROIS = {
     int(Structure.RIGHT_LUNG): "Lung-Right",
 }
 _TUMOUR = int(Structure.TUMOUR)
+#: What titles of cohorts say of them.
+_ORIGIN = "the phantoms of napari-lungfm"
 
 
 def write_lung1(
@@ -45,7 +48,8 @@ def write_lung1(
     Path
         The folder of the collection.
     """
-    collection = Path(out) / str(LUNG1.collection)
+    collection = make_folder(Path(out) / str(LUNG1.collection))
+    record_origin(collection, [_ORIGIN])
     for case in cases:
         study = generate_uid(entropy_srcs=["phantom download", "study", case.name])
         series = generate_uid(entropy_srcs=["phantom download", "series", case.name])
@@ -99,6 +103,7 @@ def write_task06(cases: Iterable[Case], out: PathInput) -> Path:
         "test": [],
     }
     write_text(folder / "dataset.json", json.dumps(index, indent=1))
+    record_origin(folder, [_ORIGIN])
     return folder
 
 

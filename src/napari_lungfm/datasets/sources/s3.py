@@ -106,7 +106,14 @@ class Bucket:
             if token is None:
                 return tuple(found)
 
-    def get(self, item: StoredObject, target: Path, cancelled: Cancelled | None = None) -> bool:
+    def get(
+        self,
+        item: StoredObject,
+        target: Path,
+        cancelled: Cancelled | None = None,
+        *,
+        verify: bool = False,
+    ) -> bool:
         """Bring an object to a file, and check it; go on with what is there of it.
 
         Parameters
@@ -117,6 +124,9 @@ class Bucket:
             The file; it has this name only once it is whole and right.
         cancelled
             Asked between two blocks; ``True`` stops.
+        verify
+            Read a file that is there and compare it with the ETag, where that is computable, and
+            download it again if it is another; otherwise only its size is compared.
 
         Returns
         -------
@@ -130,7 +140,8 @@ class Bucket:
         OutputError
             If it cannot be written.
         """
-        if target.is_file() and target.stat().st_size == item.size:
+        there = target.is_file() and target.stat().st_size == item.size
+        if there and not (verify and _problem(target, item)):
             return False
         part = target.with_name(f".{target.name}.part")
         address = self.address + urllib.parse.quote(item.key)

@@ -10,10 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from napari_lungfm._core.download import Cancelled, DownloadError, Transfer, discard, download
-from napari_lungfm._core.exceptions import InputFileError, UsageError
+from napari_lungfm._core.exceptions import InputFileError, OutputError, UsageError
 from napari_lungfm._core.files import hash_file, make_folder, output_error
 from napari_lungfm._core.types import PathInput, ProgressCallback
 from napari_lungfm.datasets.sources.cards import TASK06, Archive
+from napari_lungfm.datasets.sources.origin import read_origin, record_origin
 from napari_lungfm.datasets.sources.room import check_room
 
 _INDEX = "dataset.json"
@@ -41,8 +42,11 @@ def fetch_task06(
 ) -> Path:
     """Download Task06 or take a tar that is here, check it, and unpack it.
 
-    What is unpacked already is returned at once. A download that was interrupted goes on where
-    it stopped; the folder gets its name only when all of it is there.
+    A tar of the published name that lies in ``out`` is taken instead of a download. Every tar is
+    compared with its md5 before anything is unpacked, and only one that was downloaded by this
+    function is ever removed. What is unpacked already is returned, provided that it came from
+    that very tar, as far as that is recorded. A download that was interrupted goes on where it
+    stopped; the folder gets its name only when all of it is there.
 
     Parameters
     ----------
@@ -73,37 +77,39 @@ def fetch_task06(
     DownloadError
         If the tar cannot be had, or is not the published one.
     InputFileError
-        If a tar that was given is not the published one, or is not safe to unpack.
+        If a tar that is here is not the published one, or is not safe to unpack; or if the
+        folder was unpacked from another one.
     OutputError
         If the disk has no room for it, or cannot be written to.
     """
     card = card or _published()
     folder = Path(out) / card.folder
     if folder.is_dir():
-        labelled_images(folder)  # raises if it is not whole
+        if archive is not None:
+            _check_given(Path(archive), card, progress)
+        _check_unpacked(folder, card)
         return folder
-    if archive is not None:
-        source = Path(archive)
+    lying = folder.parent / card.filename
+    source = Path(archive) if archive is not None else lying
+    if archive is not None or source.is_file():
         if source.is_file():
             check_room(folder.parent, source.stat().st_size, f"unpacking '{source}'")
         _check_given(source, card, progress)
-        return _unpack(source, folder, progress)
-    source = folder.parent / card.filename
-    part = source.with_name(f".{card.filename}.part")
-    there = sum(p.stat().st_size for p in (source, part) if p.is_file())
+        return _unpack(source, folder, progress, card, f"the file {source.name}")
+    part = lying.with_name(f".{card.filename}.part")
     if card.size is not None:
+        there = part.stat().st_size if part.is_file() else 0
         check_room(folder.parent, max(0, card.size - there) + card.size, card.folder)
-    if not source.is_file():
-        transfer = Transfer(
-            part, size=card.size, trust_part=True, progress=progress, cancelled=cancelled,
-            pause=pause,
-        )  # fmt: skip
-        _download(address or card.address, transfer, card)
-        part.replace(source)
-        discard(part)
-    _unpack(source, folder, progress)
-    if not keep_archive:
-        source.unlink()
+    transfer = Transfer(
+        part, size=card.size, trust_part=True, progress=progress, cancelled=cancelled, pause=pause
+    )
+    place = address or card.address
+    _download(place, transfer, card)
+    # The tar keeps the name of a part meanwhile: what has the published name is the user's.
+    _unpack(part, folder, progress, card, place)
+    if keep_archive:
+        part.replace(lying)
+    discard(part)
     return folder
 
 
@@ -161,6 +167,18 @@ def other_archive(md5: str) -> Archive:
     return replace(_published(), md5=md5.lower(), size=None)
 
 
+def _check_unpacked(folder: Path, card: Archive) -> None:
+    """Raise unless a folder is whole and, as far as that is known, came from the tar."""
+    labelled_images(folder)
+    md5 = read_origin(folder).md5
+    if md5 is not None and md5 != card.md5:
+        msg = (
+            f"'{folder}' was unpacked from a tar with the md5 {md5}, not {card.md5}; take it away "
+            "or choose another folder"
+        )
+        raise InputFileError(msg)
+
+
 def _published() -> Archive:
     if TASK06.archive is None:  # pragma: no cover - the card has it
         msg = "no archive is published"
@@ -195,7 +213,8 @@ def _check_given(source: Path, card: Archive, progress: ProgressCallback | None)
         published = "" if card.size is None else f", {card.size} are published"
         msg = (
             f"'{source}' is not the published {card.filename}: its md5 is {found}, not {card.md5} "
-            f"({source.stat().st_size} bytes{published}); download it again"
+            f"({source.stat().st_size} bytes{published}); move it away and fetch again, or give "
+            "the --md5 of another one"
         )
         raise InputFileError(msg)
 
@@ -204,8 +223,13 @@ def _md5(path: Path, progress: ProgressCallback | None) -> str:
     return hash_file(path, {"md5": hashlib.md5(usedforsecurity=False)}, progress)["md5"]
 
 
-def _unpack(source: Path, folder: Path, progress: ProgressCallback | None) -> Path:
-    """Unpack beside ``folder`` and rename; what a killed process left is begun anew."""
+def _unpack(
+    source: Path, folder: Path, progress: ProgressCallback | None, card: Archive, place: str
+) -> Path:
+    """Unpack beside ``folder`` and rename; what a killed process left is begun anew.
+
+    ``place`` is where the tar came from; it is recorded unless the tar is the published one.
+    """
     temporary = make_folder(folder.parent) / f".{folder.name}.unpacking"
     shutil.rmtree(temporary, ignore_errors=True)
     total = source.stat().st_size
@@ -217,11 +241,13 @@ def _unpack(source: Path, folder: Path, progress: ProgressCallback | None) -> Pa
                 if progress is not None:
                     progress(member.offset_data + member.size, total)
         labelled_images(temporary / folder.name)
+        elsewhere = () if card.md5 == _published().md5 else (place,)
+        record_origin(temporary / folder.name, elsewhere, card.md5)
         (temporary / folder.name).replace(folder)
     except (tarfile.TarError, EOFError) as error:
         msg = f"'{source}' cannot be unpacked: {error}; download it again"
         raise InputFileError(msg) from error
-    except InputFileError:
+    except (InputFileError, OutputError):
         raise
     except OSError as error:
         raise output_error(folder, error) from error

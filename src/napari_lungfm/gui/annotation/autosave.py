@@ -1,8 +1,11 @@
-"""Masks saved beside the log whenever the engine has nothing else to do."""
+"""Masks saved beside the log whenever the engine has nothing else to do, and while it walks."""
 
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+from napari_lungfm._core.exceptions import LungFMError
 from napari_lungfm.gui.annotation.jobs import JobContext
 from napari_lungfm.gui.annotation.session_files import SAVED
 from napari_lungfm.gui.annotation.work import Engine
@@ -11,6 +14,9 @@ from napari_lungfm.gui.annotation.work import Engine
 Submit = Callable[
     [Callable[[JobContext], None], Callable[[None], None], Callable[[BaseException], None]], None
 ]
+
+#: Seconds of a propagation between two savings, and how much longer than a saving took.
+_EVERY, _RATIO = 3.0, 20.0
 
 
 class Autosave:
@@ -52,3 +58,30 @@ class Autosave:
     def _on_not_saved(self, error: BaseException) -> None:
         self._waits = False
         self._failed(error)
+
+
+class Meanwhile:
+    """Saves every few seconds, however often it is called; more seldom where saving is slow.
+
+    Parameters
+    ----------
+    save
+        What saves.
+    """
+
+    def __init__(self, save: Callable[[], None]) -> None:
+        self._save = save
+        self._next = time.monotonic() + _EVERY
+
+    def __call__(self) -> None:
+        """Save, if it is time."""
+        began = time.monotonic()
+        if began < self._next:
+            return
+        try:
+            self._save()
+        except LungFMError:  # a full disk: said by the saving at the end, work goes on
+            self._next = math.inf
+            return
+        now = time.monotonic()
+        self._next = now + max(_EVERY, _RATIO * (now - began))

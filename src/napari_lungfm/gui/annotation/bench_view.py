@@ -40,6 +40,8 @@ class BenchView:
     opened = Signal()
     #: An `Interaction` is done.
     interacted = Signal(object)
+    #: What to know of model and image, one line; empty where there is nothing.
+    remarked = Signal(str)
     #: Sessions of this image that can be gone on with (a list of `SavedSession`).
     restorable = Signal(object)
 

@@ -23,14 +23,19 @@ def show_case(viewer: ViewerModel, image: Image) -> None:
     image
         The image of the case.
     """
+    bring_to_top(viewer, image)
+    if image.ndim == 3:
+        _go_to(viewer, image)
+
+
+def bring_to_top(viewer: ViewerModel, image: Image) -> None:
+    """Put an image and what lies on it above other images, in the order that they are in."""
     layers = list(viewer.layers)
     own = [layer for layer in layers if layer is image or same_case(layer, image)]
     above = layers[layers.index(image) + 1 :]
     if any(isinstance(layer, Image) and layer not in own for layer in above):
         for layer in own:
             viewer.layers.move(viewer.layers.index(layer), len(viewer.layers))
-    if image.ndim == 3:
-        _go_to(viewer, image)
 
 
 def _go_to(viewer: ViewerModel, image: Image) -> None:

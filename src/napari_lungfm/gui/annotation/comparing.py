@@ -23,21 +23,18 @@ from napari_lungfm.gui.annotation.errors import LayerError
 from napari_lungfm.gui.annotation.facts import Annotation
 from napari_lungfm.gui.annotation.images import placement_of, reference_of
 from napari_lungfm.gui.annotation.jobs import Job, JobContext, JobQueue
-from napari_lungfm.gui.annotation.layers import is_ours
-from napari_lungfm.gui.annotation.matching import (
-    Derivation,
-    derivation_of,
-    mark_derived,
-    matching_label,
-)
+from napari_lungfm.gui.annotation.layers import MADE, is_ours
+from napari_lungfm.gui.annotation.matching import derivation_of, matching_label
 from napari_lungfm.gui.annotation.models import model_choices
 from napari_lungfm.gui.annotation.notices import Notice, explain
+from napari_lungfm.gui.annotation.remarks import remark_on
 from napari_lungfm.gui.annotation.repeating import repeat_prompts
 from napari_lungfm.gui.annotation.scoring import Row, pair_rows, rows_against, several
 from napari_lungfm.models.automatic.published import needed_weights
 from napari_lungfm.models.automatic.store import TrainedStore
 from napari_lungfm.models.registry import create_automatic_model, is_automatic
 from napari_lungfm.models.weights import WeightStore
+from napari_lungfm.plugin.derived import Derivation
 from napari_lungfm.plugin.layer_geometry import info_of_layer
 
 #: The mask that is being drawn, in the table.
@@ -218,20 +215,25 @@ class Comparing:
             self._say("warning", "There are no prompts to repeat yet: draw a box first (B).")
             return
 
-        def work(context: JobContext) -> LabelMap:
+        def work(context: JobContext) -> tuple[LabelMap, str]:
             tell = _percent(context, self.progressed.emit)
             if wanted.prompted:
-                return repeat_prompts(
+                found = repeat_prompts(
                     wanted.name, state, volume, device, tell, lambda: context.cancelled
                 )
-            # Some run on the CPU only, and refuse another device that is named.
-            model = create_automatic_model(wanted.name, device="cpu" if device == "cpu" else "auto")
-            return model.segment(volume, progress=tell, cancelled=lambda: context.cancelled)
+            else:
+                # Some run on the CPU only, and refuse another device that is named.
+                on = "cpu" if device == "cpu" else "auto"
+                model = create_automatic_model(wanted.name, device=on)
+                found = model.segment(volume, progress=tell, cancelled=lambda: context.cancelled)
+            return found, remark_on(wanted.name, volume)
 
-        def done(found: LabelMap) -> None:
+        def done(answer: tuple[LabelMap, str]) -> None:
             self._ended()
+            found, remark = answer
             self._add(found.array, wanted.title, here, found.labels)
-            self._say("done", f"'{wanted.title}' found {_listed(found)}.")
+            text = f"'{wanted.title}' found {_listed(found)}. {remark}".strip()
+            self._say("warning" if remark else "done", text)
 
         def failed(error: BaseException) -> None:
             self._ended()
@@ -295,7 +297,7 @@ class Comparing:
         viewer = self._controller.viewer
         if self._controller.annotation is not here:
             return
-        info = replace(info_of_layer(here.image), labels=dict(names or {}))
+        info = replace(info_of_layer(here.image), labels=dict(names or {}), derived=derived)
         active = viewer.layers.selection.active
         layer = viewer.add_labels(
             np.asarray(labels),
@@ -304,8 +306,7 @@ class Comparing:
             metadata=info.to_metadata(),
             **placement_of(here.image),
         )
-        if derived is not None:
-            mark_derived(layer, derived)
+        layer.metadata[MADE] = True
         layer.contour = self._contour
         # Under what is being drawn: prompts and masks stay on top.
         viewer.layers.move(viewer.layers.index(layer), viewer.layers.index(here.layers.masks))

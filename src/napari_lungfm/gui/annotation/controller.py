@@ -7,13 +7,14 @@ from napari.components import ViewerModel
 from napari_lungfm.gui.annotation.bench_view import counted
 from napari_lungfm.gui.annotation.facts import Walking
 from napari_lungfm.gui.annotation.hand_edits import HandEdits
-from napari_lungfm.gui.annotation.jobs import Deliver, JobContext
+from napari_lungfm.gui.annotation.jobs import Deliver
 from napari_lungfm.gui.annotation.layers import AnnotationLayers, box_of, click_of
 from napari_lungfm.gui.annotation.session_files import SessionFiles
-from napari_lungfm.gui.annotation.tools import HINTS, Tool, in_hand, take
-from napari_lungfm.gui.annotation.work import Patch, Report, WalkFailedError
+from napari_lungfm.gui.annotation.tools import DRAW_A_BOX, HINTS, Tool, in_hand, take
+from napari_lungfm.gui.annotation.walks import Walks
+from napari_lungfm.gui.annotation.work import Report
 from napari_lungfm.gui.annotation.workbench import Workbench
-from napari_lungfm.inference.session import AnnotationSession, SessionState
+from napari_lungfm.inference.session import AnnotationSession
 from napari_lungfm.inference.session.events import Direction
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt, Prompt, Stop
 
@@ -33,12 +34,12 @@ class Controller(Workbench):
         super().__init__(viewer, deliver, files=files)
         self._edits = HandEdits(self)
         self._click = Tool.POSITIVE
-        self._walk: Walking | None = None
+        self._walks = Walks(self)
 
     @property
     def propagation(self) -> Walking | None:
         """How far the propagation is that is under way."""
-        return self._walk
+        return self._walks.now
 
     @property
     def tool(self) -> Tool:
@@ -56,13 +57,14 @@ class Controller(Workbench):
         layers.click_moved.connect(self._on_click_moved)
         layers.prompt_deleted.connect(self._on_prompt_deleted)
         layers.painted.connect(self._edits.take)
+        layers.replaced.connect(self._edits.replace)
+        layers.refused.connect(lambda text: self.say("error", text))
 
     def forget(self) -> None:
         """Begin with nothing shown."""
         super().forget()
         self._edits.forget()
-        if self._walk is not None:
-            self._end_walk()
+        self._walks.forget()
 
     def waiting_slices(self) -> frozenset[int]:
         """Return the slices with strokes that the engine has not taken in yet."""
@@ -75,6 +77,8 @@ class Controller(Workbench):
     def say_after(self, kind: str, report: Report) -> None:
         """Say what to do after a prompt."""
         obj = self.objects.get(report.label or self.active)
+        if kind in ("undo", "remove") and not any(o.prompts for o in self.objects.values()):
+            self.say("hint", DRAW_A_BOX)
         if obj is None or kind not in ("prompt", "edit", "remove"):
             return
         stale = len(obj.stale)
@@ -207,91 +211,19 @@ class Controller(Workbench):
     # ------------------------------------------------------------------ propagation
     def propagate(self, direction: Direction = "both", until: int | None = None) -> None:
         """Carry the active object through the slices."""
-        label, obj = self.active, self.active_object
-        if obj is None or not obj.prompts:
-            self.say("warning", "There is nothing to propagate yet: draw a box first (B).")
-            return
-        if self._walk is not None:
-            return
-        self._walk = Walking(label)
-        self.walking.emit(self._walk)
-        engine = self.engine
-
-        def work(context: JobContext) -> Report:
-            return engine.walk(label, direction, until, context, self._on_slice)
-
-        self.submit(
-            work, lambda report: self._on_walked(report, direction, until), self._on_walk_failed
-        )
-
-    def _on_slice(self, z: int, patch: Patch | None, state: SessionState) -> None:
-        if self._walk is None:
-            return
-        self._shown.state = state
-        if patch is not None:
-            self.draw(patch)
-        self._walk = Walking(self._walk.label, z, self._walk.done + 1)
-        self.walking.emit(self._walk)
-
-    def _on_walked(self, report: Report, direction: Direction, until: int | None) -> None:
-        done = self._walk.done if self._walk else 0
-        self._end_walk()
-        self.acted(report, "propagate")
-        obj = self.objects.get(report.label or 0)
-        extent = obj.extent if obj else None
-        if obj is None or extent is None:
-            return
-        size = obj.voxels * self.voxel_volume_ml()
-        text = f"'{obj.name}': slices {extent[0]} to {extent[1]}, {size:.1f} mL"
-        edge = self._edge_reached(extent, direction, until)
-        if edge:
-            stop = f"it reaches the {edge} slice of the image: check the end, or set a stop."
-            self.say("warning", f"{text}; {stop}")
-        else:
-            self.say("done", f"{text} ({done} slices in {report.seconds:.1f} s).")
-
-    def _edge_reached(
-        self, extent: tuple[int, int], direction: Direction, until: int | None
-    ) -> str:
-        """Say at which end of the image, not wished for, a propagation has ended."""
-        here = self.annotation
-        last = here.volume.shape[0] - 1 if here is not None else -1
-        edges = (("first", 0, extent[0], "up"), ("last", last, extent[1], "down"))
-        return " and the ".join(
-            word
-            for word, edge, end, away in edges
-            if end == edge and direction != away and until != edge
-        )
-
-    def _on_walk_failed(self, error: BaseException) -> None:
-        self._end_walk()
-        for patch in error.patches if isinstance(error, WalkFailedError) else ():
-            self.draw(patch)
-        self.failed(error)
-
-    def _end_walk(self) -> None:
-        self._walk = None
-        self.walking.emit(None)
-
-    def cancel(self) -> None:
-        """Stop what the engine does, after the slice that it is at."""
-        self._queue.cancel()
-        self._interrupt()
-
-    def _interrupt(self) -> None:
-        session = self.engine.session
-        if session is not None:
-            session.interrupt()
+        self._walks.begin(direction, until)
 
     # ------------------------------------------------------------------ time
     def undo(self) -> None:
-        """Undo the last action."""
-        if self.can_undo:
+        """Undo the last action; a propagation that is going on is stopped and taken back."""
+        if self._walks.now is not None:
+            self._walks.take_back()
+        elif self.can_undo:
             self.act(lambda s: s.undo(), self.active, "undo")
 
     def redo(self) -> None:
         """Do again what was undone last."""
-        if self.can_redo:
+        if self.can_redo and self._walks.now is None:
             self.act(lambda s: s.redo(), self.active, "redo")
 
     # ------------------------------------------------------------------ objects

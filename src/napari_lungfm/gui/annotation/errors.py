@@ -9,3 +9,7 @@ class LayerError(UsageError):
 
 class OpeningCancelledError(LungFMError):
     """The user has stopped the opening of a file or folder."""
+
+
+class SessionModelError(LungFMError):
+    """The model that a saved session was made with cannot be used here."""

@@ -1,6 +1,6 @@
 """Brush and eraser: what is painted becomes a prompt, and other objects keep their voxels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from napari_lungfm.gui.annotation.notices import Notice
 from napari_lungfm.gui.annotation.work import Patch, Report
 from napari_lungfm.gui.annotation.workbench import Workbench
 from napari_lungfm.inference.session import AnnotationSession
+from napari_lungfm.inference.session.state import changed_region
+from napari_lungfm.models.prompts import MaskPrompt
 
 
 class HandEdits:
@@ -65,7 +67,33 @@ class HandEdits:
         for i in (int(n) for n in np.flatnonzero(changed.any(axis=(1, 2)))):
             plane = here.layers.data[first + i].copy()
             plane[stroke.region[1:]] = final[i]
-            self._edit(label, first + i, plane == label)
+            self._edit(label, {first + i: plane == label})
+
+    def replace(self, before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]) -> None:
+        """Take in labels ``(z, y, x)`` that were put in the place of all of them at once.
+
+        They stand on screen already. Locked objects keep their voxels.
+        """
+        here = self._bench.annotation
+        if here is None:
+            return
+        held = [i for i, each in self._bench.objects.items() if each.locked is not None]
+        touched = (before != after) & (np.isin(before, held) | np.isin(after, held))
+        final = np.where(touched, before, after)
+        planes = [int(z) for z in np.flatnonzero((before != final).any(axis=(1, 2)))]
+        if touched.any():
+            text = "Locked objects were left as they are: unlock them in the list to change them."
+            self._bench.noticed.emit(Notice("warning", text))
+            here.layers.data[...] = final
+            here.layers.redraw()
+        for z in planes:
+            region = (slice(z, z + 1), *(slice(0, n) for n in final.shape[1:]))
+            self._bench.labels_changed.emit(region, before[z : z + 1], final[z : z + 1])
+        changed = before != final
+        for label in (int(v) for v in np.union1d(before[changed], final[changed]) if v):
+            mine, old = final == label, before == label
+            slices = np.flatnonzero((mine != old).any(axis=(1, 2)))
+            self._edit(label, {int(z): mine[z] for z in slices})
 
     def _label_of(self, stroke: Stroke, here: Annotation) -> int:
         """Return the object that was painted; of the eraser, the active one."""
@@ -78,30 +106,30 @@ class HandEdits:
         if self._bench.annotation is here and not np.array_equal(here.layers.data[region], labels):
             here.layers.write(region, labels, here.view)
 
-    def _edit(self, label: int, z: int, mask: SliceMask) -> None:
-        self._waiting[z] = self._waiting.get(z, 0) + 1
-
-        def act(session: AnnotationSession) -> object:
-            if label not in session.objects:
-                session.add_object(label)
-            return session.edit_slice(label, z, mask)
+    def _edit(self, label: int, masks: dict[int, SliceMask]) -> None:
+        for z in masks:
+            self._waiting[z] = self._waiting.get(z, 0) + 1
 
         def done(report: Report) -> None:
-            self._ended(z)
+            self._ended(masks)
             self._bench.acted(report, "edit")
 
         def failed(error: BaseException) -> None:
-            self._ended(z)
-            self._show_as_it_is(z)
+            self._ended(masks)
+            for z in masks:
+                self._show_as_it_is(z)
             self._bench.failed(error)
 
         engine: Callable[..., Report] = self._bench.engine.act
-        self._bench.submit(lambda _: engine(act, label), done, failed)
+        self._bench.submit(
+            lambda _: engine(lambda s: _take_in(s, label, masks), label), done, failed
+        )
 
-    def _ended(self, z: int) -> None:
-        self._waiting[z] -= 1
-        if not self._waiting[z]:
-            del self._waiting[z]
+    def _ended(self, slices: Iterable[int]) -> None:
+        for z in slices:
+            self._waiting[z] -= 1
+            if not self._waiting[z]:
+                del self._waiting[z]
 
     def _show_as_it_is(self, z: int) -> None:
         """Show a slice as the session has it."""
@@ -110,3 +138,17 @@ class HandEdits:
             _, height, width = here.volume.shape
             region = (slice(z, z + 1), slice(0, height), slice(0, width))
             self._bench.draw(Patch(region, self._bench.state.labels(region)))
+
+
+def _take_in(session: AnnotationSession, label: int, masks: dict[int, SliceMask]) -> Region | None:
+    """Make prompts of drawn slices, in as few actions as can be."""
+    before = session.state
+    if label not in session.objects:
+        session.add_object(label)
+    drawn = {p.z for p in session.get(label).prompts.values() if isinstance(p, MaskPrompt)}
+    new = [MaskPrompt(z, mask) for z, mask in masks.items() if z not in drawn]
+    if new:
+        session.add_prompts(label, new)
+    for z in drawn & set(masks):
+        session.edit_slice(label, z, masks[z])
+    return changed_region(before, session.state)

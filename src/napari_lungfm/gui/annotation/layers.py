@@ -24,6 +24,8 @@ from napari_lungfm.plugin.palette import default_colour
 _CLICKS = {True: ("cross", "#2ecc71"), False: ("x", "#ff4d40")}
 #: What marks our layers in their metadata.
 OWNED = "napari-lungfm"
+#: What marks masks that were made here, in this window, and not opened.
+MADE = "napari-lungfm-made"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ class AnnotationLayers:
     prompt_deleted = Signal(int)
     #: What a paint event says; at once, for the next stroke may come before the next turn.
     painted = Signal(object)
+    #: Other labels were put in the place of all of them: the array before, and the one after.
+    replaced = Signal(object, object)
+    #: What was put in their place cannot be taken: why.
+    refused = Signal(str)
 
     def __init__(self, viewer: ViewerModel, image: Image, defer: Deliver) -> None:
         self._viewer, self._image, self._defer = viewer, image, defer
@@ -71,33 +77,44 @@ class AnnotationLayers:
         self._wanted: dict[str, tuple[ShownPrompt, ...]] = dict(self._shown)
         self._colours: dict[int, str] = {}
         self._dragging = self._refresh_waits = self._closed = False
-        place = placement_of(image)
+        self._place = placement_of(image)
         self.masks = viewer.add_labels(
             np.zeros(image.data.shape, dtype=np.uint8),
             name="masks",
             opacity=0.45,
             metadata=replace(info_of_layer(image), labels={}).to_metadata(),
-            **place,
+            **self._place,
         )
-        self.boxes = viewer.add_shapes(
-            ndim=3, name="boxes", face_color="transparent", edge_width=0.5, opacity=0.95, **place
-        )
-        self.clicks = viewer.add_points(
-            ndim=3,
-            name="clicks",
-            size=8,
-            opacity=1.0,
-            **place,
-        )
-        self.clicks.canvas_size_limits = (12, 20)
-        for layer in self.all:
-            layer.metadata[OWNED] = True
+        #: The labels on screen, an array of ours: what else is put in its place goes into it.
+        self._labels: npt.NDArray[np.uint8] = self.masks.data
+        self.masks.metadata[OWNED] = True
         self.masks.preserve_labels = True
         self.masks.selected_label = 3
-        self.boxes.events.data.connect(self._on_boxes)
-        self.clicks.events.data.connect(self._on_clicks)
         self.masks.events.paint.connect(self._on_paint)
+        self.masks.events.data.connect(self._on_replaced)
+        self.boxes = self._add_boxes()
+        self.clicks = self._add_clicks()
         viewer.mouse_drag_callbacks.append(self._watch_drag)
+
+    def _add_boxes(self) -> Shapes:
+        layer = self._viewer.add_shapes(
+            ndim=3,
+            name="boxes",
+            face_color="transparent",
+            edge_width=0.5,
+            opacity=0.95,
+            **self._place,
+        )
+        layer.metadata[OWNED] = True
+        layer.events.data.connect(self._on_boxes)
+        return layer
+
+    def _add_clicks(self) -> Points:
+        layer = self._viewer.add_points(ndim=3, name="clicks", size=8, opacity=1.0, **self._place)
+        layer.canvas_size_limits = (12, 20)
+        layer.metadata[OWNED] = True
+        layer.events.data.connect(self._on_clicks)
+        return layer
 
     @property
     def all(self) -> tuple[Layer, ...]:
@@ -107,8 +124,7 @@ class AnnotationLayers:
     @property
     def data(self) -> npt.NDArray[np.uint8]:
         """The label map on screen, uint8 ``(z, y, x)``."""
-        array: npt.NDArray[np.uint8] = self.masks.data
-        return array
+        return self._labels
 
     # ------------------------------------------------------------------ to the screen
     def write(self, region: Region, labels: npt.NDArray[np.uint8], view: SliceView) -> None:
@@ -156,6 +172,24 @@ class AnnotationLayers:
         """Take out of the layers what the session does not have, such as a refused box."""
         self._shown = {"box": _UNKNOWN, "click": _UNKNOWN}
         self._settle()
+
+    def bring_back(self, gone: Layer) -> Layer | None:
+        """Add a layer of prompts anew that was taken out of the viewer, with what it had.
+
+        ``None`` where nothing is to be brought back any more.
+        """
+        if self._closed:
+            return None
+        if gone is self.boxes:
+            layer = self.boxes = self._add_boxes()
+            self._shown["box"] = _UNKNOWN
+        elif gone is self.clicks:
+            layer = self.clicks = self._add_clicks()
+            self._shown["click"] = _UNKNOWN
+        else:
+            return None
+        self._settle()
+        return layer
 
     def _settle(self) -> None:
         if self._dragging or self._closed:
@@ -254,6 +288,25 @@ class AnnotationLayers:
         if not self._closed:
             self.painted.emit(event.value)  # type: ignore[attr-defined]
 
+    def _on_replaced(self, _: object = None) -> None:
+        """Take labels that were put in the place of ours, by a script say, into our array."""
+        given = self.masks.data
+        if self._closed or given is self._labels:
+            return
+        given = np.asarray(given)
+        fits = given.shape == self._labels.shape and given.dtype.kind in "bui"
+        before = self._labels.copy()
+        if fits and given.size and given.min() >= 0 and given.max() <= 255:
+            self._labels[...] = given
+        else:
+            fits = False
+        self.masks.data = self._labels
+        if not fits:
+            text = f"whole numbers from 0 to 255 in the shape {before.shape} (z, y, x) are needed"
+            self.refused.emit(f"The labels put into 'masks' were not taken: {text}.")
+        elif not np.array_equal(before, self._labels):
+            self.replaced.emit(before, self._labels.copy())
+
     def _later(self, call: object) -> None:
         self._defer(lambda: None if self._closed else call())  # type: ignore[operator]
 
@@ -274,12 +327,14 @@ class AnnotationLayers:
         self.boxes.events.data.disconnect(self._on_boxes)
         self.clicks.events.data.disconnect(self._on_clicks)
         self.masks.events.paint.disconnect(self._on_paint)
+        self.masks.events.data.disconnect(self._on_replaced)
         if self._watch_drag in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._watch_drag)
         for layer in (self.boxes, self.clicks):
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
         self.masks.metadata.pop(OWNED, None)
+        self.masks.metadata[MADE] = True
 
 
 #: Stands for "not known": unequal to every wanted tuple of prompts.

@@ -1,17 +1,14 @@
 """Which label of another mask is the structure that is asked for, and which layers are masks."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
 
 from napari.layers import Labels
 
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm.geometry import LUNG_LABELS, Structure
+from napari_lungfm.plugin.derived import Derivation
+from napari_lungfm.plugin.layer_geometry import METADATA_KEY
 
-#: How a layer was made of other masks.
-Derivation: TypeAlias = Literal["consensus", "disagreement"]
-#: Where the metadata of a layer keep its `Derivation`.
-_DERIVED = "napari-lungfm-derived"
 _LUNGS = (Structure.LEFT_LUNG, Structure.RIGHT_LUNG)
 
 
@@ -50,14 +47,10 @@ def matching_label(
     return unclaimed[0] if unclaimed and len(present) == 1 else None
 
 
-def mark_derived(layer: Labels, how: Derivation) -> None:
-    """Note that a layer was made of other masks, so that it does not vote with them."""
-    layer.metadata[_DERIVED] = how
-
-
 def derivation_of(layer: Labels) -> Derivation | None:
     """Return how a layer was made of other masks, ``None`` for a mask of its own."""
-    found: Derivation | None = layer.metadata.get(_DERIVED)
+    facts = layer.metadata.get(METADATA_KEY)
+    found: Derivation | None = facts.get("derived") if isinstance(facts, Mapping) else None
     return found
 
 

@@ -6,7 +6,6 @@ from typing import Literal, TypeAlias
 
 from napari_lungfm._core.exceptions import LungFMError
 from napari_lungfm.gui.annotation.errors import OpeningCancelledError
-from napari_lungfm.gui.annotation.work import WalkFailedError
 from napari_lungfm.inference.session import InterruptedActionError
 from napari_lungfm.models.automatic.protocol import SegmentationCancelledError
 
@@ -32,8 +31,6 @@ class Notice:
 
 def explain(error: BaseException) -> Notice:
     """Return what to tell of an error; what nobody has foreseen goes to the log as well."""
-    if isinstance(error, WalkFailedError):
-        error = error.cause
     if isinstance(error, InterruptedActionError):
         return Notice("warning", "Cancelled; nothing has changed.")
     if isinstance(error, SegmentationCancelledError | OpeningCancelledError):

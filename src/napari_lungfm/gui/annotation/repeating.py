@@ -1,5 +1,7 @@
 """What another promptable model makes of the same prompts; the session itself stays as it is."""
 
+from dataclasses import replace
+
 from napari_lungfm._core.types import ProgressCallback
 from napari_lungfm.geometry import LabelMap, Volume
 from napari_lungfm.inference.session import AnnotatedObject, AnnotationSession, SessionState
@@ -48,7 +50,7 @@ def repeat_prompts(
     expected, found = sum(len(each.masks) for each in prompted), 0
     with AnnotationSession(volume, create_model(name, device=device)) as session:
         for each in prompted:
-            session.add_object(each.label, each.name)
+            session.add_object(each.label)
             session.add_prompts(each.label, list(each.prompts.values()))
             found += len(each.prompted)
             progress(min(found, expected), expected)
@@ -57,7 +59,8 @@ def repeat_prompts(
                 progress(min(found, expected), expected)
                 _check(cancelled)
             _check(cancelled)
-        return session.label_map()
+        names = {each.label: each.name for each in prompted}
+        return replace(session.label_map(), labels=names)
 
 
 def _was_propagated(obj: AnnotatedObject) -> bool:

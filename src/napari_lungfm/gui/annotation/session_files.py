@@ -52,6 +52,12 @@ class SavedSession:
     time: datetime
 
     @property
+    def masks(self) -> Path | None:
+        """The file with masks, perhaps not the last ones; ``None`` where there is none."""
+        saved = self.log.with_suffix(SAVED)
+        return saved if saved.is_file() else None
+
+    @property
     def best(self) -> Path:
         """The file to open: the one with masks if it is as long as the log, else the log."""
         saved = self.log.with_suffix(SAVED)

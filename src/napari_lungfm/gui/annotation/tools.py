@@ -25,10 +25,12 @@ class Tool(StrEnum):
         return self in (Tool.BOX, Tool.POSITIVE, Tool.NEGATIVE)
 
 
+#: What to do first.
+DRAW_A_BOX = "Draw a box around the tumour: press B, then drag."
 #: What to do next, shown while a tool is in hand.
 HINTS: Mapping[Tool, str] = MappingProxyType(
     {
-        Tool.LOOK: "Drag to move the image, scroll to zoom. Press B to draw a box.",
+        Tool.LOOK: f"Drag to move the image, scroll to zoom. {DRAW_A_BOX}",
         Tool.BOX: "Drag a box around the tumour on one slice.",
         Tool.POSITIVE: "Click on a part of the tumour that the mask has missed.",
         Tool.NEGATIVE: "Click on a part of the mask that is no tumour.",

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from napari_lungfm._core.types import PathInput, ProgressCallback, Region
 from napari_lungfm.geometry import Volume
 from napari_lungfm.gui.annotation.jobs import JobContext
+from napari_lungfm.gui.annotation.remarks import remark_on
 from napari_lungfm.inference.session import AnnotationSession, PromptOutcome
 from napari_lungfm.inference.session.events import Direction
 from napari_lungfm.inference.session.recording import Recording
@@ -67,6 +68,8 @@ class Report:
         How long it took.
     label
         The object that was worked on.
+    remark
+        When a session was opened: what to know of model and image.
     """
 
     state: SessionState
@@ -75,14 +78,15 @@ class Report:
     can_redo: bool
     seconds: float
     label: int | None = None
+    remark: str = ""
 
 
 class WalkFailedError(Exception):
-    """A propagation failed; the session is as it was before it."""
+    """A propagation failed on the way; what it had found counts, as the report says."""
 
-    def __init__(self, cause: BaseException, patches: tuple[Patch, ...]) -> None:
+    def __init__(self, cause: BaseException, report: Report) -> None:
         super().__init__(str(cause))
-        self.cause, self.patches = cause, patches
+        self.cause, self.report = cause, report
 
 
 @dataclass(eq=False)
@@ -96,6 +100,8 @@ class Engine:
     """
 
     session: AnnotationSession | None = None
+    #: Number of lines in the log when the last propagation began.
+    walk_began: int = 0
     _models: dict[ModelWish, PromptableModel] = field(default_factory=dict)
 
     def model(self, wish: ModelWish) -> PromptableModel:
@@ -114,7 +120,7 @@ class Engine:
         self.session = None
         model = self.model(wish)
         self.session = AnnotationSession(volume, model, log=log, options=_plain(wish))
-        return self._report(start, None, None)
+        return replace(self._report(start, None, None), remark=remark_on(wish.name, volume))
 
     def load(
         self,
@@ -148,7 +154,8 @@ class Engine:
             progress=progress,
             cancelled=cancelled,
         )
-        return self._report(start, changed_region(before, self.session.state), None)
+        report = self._report(start, changed_region(before, self.session.state), None)
+        return replace(report, remark=remark_on(wish.name, volume))
 
     def recording(self) -> Recording:
         """Return all that was done so far, to repeat it."""
@@ -178,8 +185,11 @@ class Engine:
         until: int | None,
         context: JobContext,
         on_slice: Callable[[int, Patch | None, SessionState], None],
+        meanwhile: Callable[[], None] | None = None,
     ) -> Report:
         """Propagate an object, telling of every slice; ends early when the job is cancelled.
+
+        ``meanwhile`` is called after every slice, on this thread.
 
         Raises
         ------
@@ -188,6 +198,7 @@ class Engine:
         """
         start = time.perf_counter()
         session = self._open()
+        self.walk_began = len(session.entries)
         stream = session.propagate(label, direction, until=until)
         begun = shown = session.state
         try:
@@ -195,16 +206,24 @@ class Engine:
                 shown = session.state
                 patch = self._patch(update.changed)
                 context.report(on_slice, update.z, patch, shown)
+                if meanwhile is not None:
+                    meanwhile()
                 if context.cancelled:
                     break
         except Exception as error:
-            region = changed_region(shown, session.state)
-            raise WalkFailedError(error, self._patches(region)) from error
+            report = self._report(start, changed_region(shown, session.state), label)
+            raise WalkFailedError(error, report) from error
         finally:
             stream.close()
         # All slices were told of, but for those that a cancelled walk could no longer clear.
         told = begun if context.cancelled else shown
         return self._report(start, changed_region(told, session.state), label)
+
+    def forget(self) -> None:
+        """Let go of the session and of all that it holds in memory; models stay."""
+        if self.session is not None:
+            self.session.close()
+        self.session = None
 
     def save(self, path: PathInput) -> None:
         """Save log and masks into one file."""

@@ -7,21 +7,22 @@ from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Image
+from napari.layers import Image, Layer
 
 from napari_lungfm._core.exceptions import LungFMError, OutputError
 from napari_lungfm.geometry import Volume
 from napari_lungfm.gui.annotation.autosave import Autosave
-from napari_lungfm.gui.annotation.bench_view import BenchView, Shown, counted
+from napari_lungfm.gui.annotation.bench_view import BenchView, Shown
 from napari_lungfm.gui.annotation.facts import Annotation, Interaction, Repeating
 from napari_lungfm.gui.annotation.images import volume_of
 from napari_lungfm.gui.annotation.jobs import Deliver, JobContext, JobQueue
 from napari_lungfm.gui.annotation.layers import AnnotationLayers
 from napari_lungfm.gui.annotation.notices import explain
+from napari_lungfm.gui.annotation.reopening import Reopening
 from napari_lungfm.gui.annotation.session_files import SavedSession, SessionFiles
 from napari_lungfm.gui.annotation.view import SliceView
 from napari_lungfm.gui.annotation.work import ModelWish, NoSessionError, Patch, Report
-from napari_lungfm.inference.session import AnnotationSession, InterruptedActionError
+from napari_lungfm.inference.session import AnnotationSession, SessionState
 
 
 class Workbench(BenchView):
@@ -48,7 +49,7 @@ class Workbench(BenchView):
         self._queue = JobQueue(deliver, lambda _: self.changed.emit())
         self._autosave = Autosave(self.engine, self.submit, self.failed)
         self._closed = False
-        self._repeating: Repeating | None = None
+        self._reopening = Reopening(self)
         self.image: Image | None = None
         self.wish = ModelWish("classical")
         viewer.layers.events.removed.connect(self._on_layer_removed)
@@ -62,7 +63,7 @@ class Workbench(BenchView):
     @property
     def repetition(self) -> Repeating | None:
         """How far a session is that is done again."""
-        return self._repeating
+        return self._reopening.now
 
     # ------------------------------------------------------------------ beginning and ending
     def set_image(self, image: Image | None) -> None:
@@ -72,10 +73,10 @@ class Workbench(BenchView):
         self.image = image
         if self.annotation is not None and self.annotation.image is not image:
             self.end()
-        self._look_for_sessions(image)
+        self.look_for_sessions(image)
         self.changed.emit()
 
-    def _look_for_sessions(self, image: Image | None) -> None:
+    def look_for_sessions(self, image: Image | None) -> None:
         """Tell of sessions of an image before anybody works on it, after a crash say."""
         files = self._files
         # Other arrays than numpy's may take long to read; they are looked at when work begins.
@@ -99,13 +100,27 @@ class Workbench(BenchView):
         self.wish = wish
         here = self.annotation
         if here is not None and here.wish != wish:
-            self._change_model(here, wish)
+            self._reopening.change_model(here, wish)
         self.changed.emit()
 
     def begin(self) -> Annotation | None:
         """Open a session on the image, unless one is open; ``None`` where there is no image."""
         if self.annotation is not None:
             return self.annotation
+        here = self.lay_out(self.wish)
+        if here is None:
+            return None
+        here.log = log = self.new_log(here.image, here.volume)
+        volume, wish, engine = here.volume, here.wish, self.engine
+        self.say("hint", f"Getting '{wish.name}' ready …")
+        self.submit(lambda _: engine.open(volume, wish, log), self._on_opened, self._on_not_opened)
+        return here
+
+    def lay_out(self, wish: ModelWish) -> Annotation | None:
+        """Put the layers to work with onto the image; a session is still to be opened.
+
+        ``None``, and a word on what to do, where there is no image that can be worked on.
+        """
         if self.image is None or self.image not in self.viewer.layers:
             self.say(
                 "error",
@@ -119,22 +134,24 @@ class Workbench(BenchView):
             return None
         layers = AnnotationLayers(self.viewer, self.image, self.defer)
         view = SliceView(self.viewer, self.image)
-        log = self._new_log(self.image, volume)
-        here = Annotation(self.image, volume, layers, view, self.wish, log)
+        here = Annotation(self.image, volume, layers, view, wish, None)
         self.annotation = here
         self.forget()
         self.connect(layers)
         self._recolour()
-        wish, engine = here.wish, self.engine
-        self.say("hint", f"Getting '{wish.name}' ready …")
-        self.submit(lambda _: engine.open(volume, wish, log), self._on_opened, self._on_not_opened)
         self.opened.emit()
         return here
 
-    def _new_log(self, image: Image, volume: Volume) -> Path | None:
-        return (
-            self._files.new_log(image.name, volume.metadata.get("source")) if self._files else None
-        )
+    def new_log(self, image: Image, volume: Volume) -> Path | None:
+        """Return where a new session is to be kept, ``None`` for nowhere."""
+        if self._files is None:
+            return None
+        return self._files.new_log(image.name, volume.metadata.get("source"))
+
+    def discard_if_empty(self, log: Path | None) -> None:
+        """Remove the files of a session in which nothing was done."""
+        if self._files is not None:
+            self._files.discard_if_empty(log)
 
     def end(self) -> None:
         """Close the session; what was done is kept in its file, the masks stay on screen."""
@@ -146,8 +163,7 @@ class Workbench(BenchView):
         here.layers.close()
         if not here.layers.data.any() and here.layers.masks in self.viewer.layers:
             self.viewer.layers.remove(here.layers.masks)
-        if self._files:
-            self._files.discard_if_empty(here.log)
+        self.discard_if_empty(here.log)
         self.forget()
         self.opened.emit()
         self.changed.emit()
@@ -168,8 +184,8 @@ class Workbench(BenchView):
         self._shown, self._active, self._began = Shown(), 0, time.monotonic()
         self._colours.clear()
         self._autosave.forget()
-        if self._repeating is not None:
-            self._tell_repeating(None)
+        self._reopening.forget()
+        self.remarked.emit("")
 
     def connect(self, layers: AnnotationLayers) -> None:
         """Listen to new layers."""
@@ -193,7 +209,7 @@ class Workbench(BenchView):
         if here is None:
             return
         here.ready = True
-        self._take_in(report)
+        self.take_in(report)
         self.say("hint", f"'{here.wish.name}' is ready. {self.hint()}")
         session = self.engine.session
         if self._files and session is not None and here.log is not None:
@@ -202,6 +218,7 @@ class Workbench(BenchView):
             found = self._files.of_image(mark, source, other_than=here.log)
             if found and not self.objects:
                 self.restorable.emit(found)
+        self.remarked.emit(report.remark)
 
     def _on_not_opened(self, error: BaseException) -> None:
         log = self.log
@@ -217,81 +234,17 @@ class Workbench(BenchView):
 
     def restore(self, saved: SavedSession) -> None:
         """Go on with a session of this image that was saved."""
-        here = self.begin()
-        if here is None:
-            return
-        source, volume = saved.best, here.volume
-        wish = ModelWish(saved.model, self.wish.device, tuple(saved.options.items()))
-        self.say("hint", "Restoring the session …")
-        self._reopen(
-            here,
-            wish,
-            lambda log, told: self.engine.load(source, volume, wish, log, **told),
-            lambda: f"Restored: {counted(len(self.objects), 'object')}.",
-        )
+        self._reopening.restore(saved)
 
-    def _change_model(self, here: Annotation, wish: ModelWish) -> None:
-        volume, engine = here.volume, self.engine
-        self.say("hint", f"Getting '{wish.name}' ready …")
+    def cancel(self) -> None:
+        """Stop what the engine does, after the slice that it is at."""
+        self._queue.cancel()
+        self._interrupt()
 
-        def load(log: Path | None, told: dict[str, Any]) -> Report:
-            if engine.session is None:
-                return engine.open(volume, wish, log)
-            return engine.load(engine.recording(), volume, wish, log, other_model=True, **told)
-
-        def text() -> str:
-            repeated = any(each.prompts for each in self.objects.values())
-            what = "Your prompts were repeated with" if repeated else "Ready:"
-            return f"{what} '{wish.name}'."
-
-        self._reopen(here, wish, load, text)
-
-    def _reopen(
-        self,
-        here: Annotation,
-        wish: ModelWish,
-        load: Callable[[Path | None, dict[str, Any]], Report],
-        text: Callable[[], str],
-    ) -> None:
-        """Put another session in the place of the present one, which stays if that fails.
-
-        ``load`` gets the file of the log, and what tells of progress and asks for an end.
-        """
-        log = self._new_log(here.image, here.volume)
-
-        def work(context: JobContext) -> Report:
-            told = {
-                "progress": lambda done, total: context.report(self._on_repeated, done, total),
-                "cancelled": lambda: context.cancelled,
-            }
-            return load(log, told)
-
-        def done(report: Report) -> None:
-            self._tell_repeating(None)
-            if self._files:
-                self._files.discard_if_empty(here.log)
-            here.log, here.wish, here.ready = log, wish, True
-            self.wish = wish
-            self._take_in(report)
-            self.say("done", text())
-
-        def failed(error: BaseException) -> None:
-            self._tell_repeating(None)
-            self.wish = here.wish
-            self.failed(error)
-            if isinstance(error, InterruptedActionError):
-                self.say("warning", f"Cancelled: '{here.wish.name}' and its masks stay.")
-
-        self._tell_repeating(Repeating())
-        self.submit(work, done, failed)
-
-    def _on_repeated(self, done: int, total: int) -> None:
-        if self._repeating is not None:
-            self._tell_repeating(Repeating(done, total))
-
-    def _tell_repeating(self, repeating: Repeating | None) -> None:
-        self._repeating = repeating
-        self.repeating.emit(repeating)
+    def _interrupt(self) -> None:
+        session = self.engine.session
+        if session is not None:
+            session.interrupt()
 
     # ------------------------------------------------------------------ answers
     def act(self, action: Callable[[AnnotationSession], object], label: int, kind: str) -> None:
@@ -330,7 +283,7 @@ class Workbench(BenchView):
 
     def acted(self, report: Report, kind: str) -> None:
         """Show what an action has led to, and keep it."""
-        self._take_in(report)
+        self.take_in(report)
         obj = self.objects.get(report.label or self.active)
         if obj is not None and kind != "object":
             at = time.monotonic() - self._began
@@ -350,7 +303,11 @@ class Workbench(BenchView):
         self.noticed.emit(explain(error))
         self.changed.emit()
 
-    def _take_in(self, report: Report) -> None:
+    def shows(self, state: SessionState) -> None:
+        """Note what is on screen while a propagation is under way."""
+        self._shown.state = state
+
+    def take_in(self, report: Report) -> None:
         """Show what an action has led to."""
         here = self.annotation
         if here is None:
@@ -396,13 +353,36 @@ class Workbench(BenchView):
             self.changed.emit()
             return
         if event.value is here.image or event.value is here.layers.masks:
-            what = "image" if event.value is here.image else "mask layer"
-            self.end()
-            kept = "" if here.log is None else " What you did is kept; press B to restore it."
-            self.say("warning", f"The {what} was removed.{kept}")
+            self._on_work_removed(here, masks=event.value is here.layers.masks)
         elif event.value in (here.layers.boxes, here.layers.clicks):
-            self.end()
-            self.say("warning", "The layer of prompts was removed: the annotation has ended.")
+            gone = event.value  # napari is still at its own work
+            self.defer(lambda: self._bring_back(here, gone))
+
+    def _on_work_removed(self, here: Annotation, *, masks: bool) -> None:
+        """Say how to go on without image or mask layer."""
+        kept, done = here.log is not None, bool(self.objects)
+        self.end()
+        if not masks:
+            then = "open it again and press Restore" if kept and done else "open a CT"
+            self.say("warning", f"The image was removed: {then} to go on.")
+            return
+        again = "press Restore to go on with it, or B" if kept and done else "press B"
+        what = "What you did is kept: " if kept and done else ""
+        self.say("warning", f"The mask layer was removed. {what}{again} to begin anew.")
+        self.look_for_sessions(self.image)
+
+    def _bring_back(self, here: Annotation, gone: Layer) -> None:
+        """Put a layer of prompts back: they are taken back by other means."""
+        layer = here.layers.bring_back(gone) if self.annotation is here else None
+        if layer is None:
+            return
+        layer.events.mode.connect(self._on_mode)
+        self.say(
+            "warning",
+            f"The layer '{gone.name}' is needed and was put back, with its prompts: take single "
+            "ones back with Remove prompt, or hide the layer.",
+        )
+        self.changed.emit()
 
     def _on_active_layer(self, _: Any = None) -> None:
         self.changed.emit()

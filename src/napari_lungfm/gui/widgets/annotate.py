@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QMainWindow,
+    QMessageBox,
     QPushButton,
     QScrollArea,
     QVBoxLayout,
@@ -24,14 +25,15 @@ from qtpy.QtWidgets import (
 from napari_lungfm.gui.annotation.cases import same_case, show_case
 from napari_lungfm.gui.annotation.keys import Shortcuts
 from napari_lungfm.gui.annotation.notices import Notice
+from napari_lungfm.gui.annotation.references import lone_reference
 from napari_lungfm.gui.annotation.session_files import SavedSession
-from napari_lungfm.gui.annotation.tools import Tool
+from napari_lungfm.gui.annotation.tools import DRAW_A_BOX, Tool
 from napari_lungfm.gui.annotation.windows import PRESET_KEYS, describe, show_window
 from napari_lungfm.gui.gui_thread import GuiThread
 from napari_lungfm.gui.settings import setting
 from napari_lungfm.gui.widgets.docked import DockedWidget
 from napari_lungfm.gui.widgets.layer_combo import LayerCombo
-from napari_lungfm.gui.widgets.look import heading, look_of
+from napari_lungfm.gui.widgets.look import blend, heading, look_of
 from napari_lungfm.gui.widgets.message_bar import MessageBar
 from napari_lungfm.gui.widgets.model_box import CAPTION_WIDTH, ModelBox
 from napari_lungfm.gui.widgets.object_table import ObjectTable, PromptList
@@ -42,7 +44,6 @@ from napari_lungfm.gui.widgets.tool_box import STOP_KEY, TOOL_KEYS, ToolBox
 from napari_lungfm.gui.widgets.window_box import OWN_KEY, WindowBox
 from napari_lungfm.preprocessing.windowing import WINDOWS, Window
 
-_WELCOME = "Press B, then drag a box around the tumour."
 #: Room for a vertical scroll bar, in pixels.
 _SCROLL_BAR = 14
 _NO_IMAGE = "Open a CT first: press Open, or File → Open Sample → LungFM."
@@ -61,7 +62,7 @@ class AnnotatePanel(DockedWidget):
         super().__init__(napari_viewer)
         self._quality_dock: QDockWidget | None = None
         self._image: Image | None = None
-        self._looks_at_cases = False
+        self._looks_at_cases = self._reference_by_hand = False
         self._make_widgets()
         self._lay_out()
         self._connect()
@@ -78,12 +79,21 @@ class AnnotatePanel(DockedWidget):
     # ------------------------------------------------------------------ making
     def _make_widgets(self) -> None:
         self.message = MessageBar()
-        self.message.show_notice(Notice("hint", _WELCOME))
+        self.message.show_notice(Notice("hint", DRAW_A_BOX))
         self.restore_bar = QFrame()
         self.restore_text = QLabel()
         self.restore_text.setWordWrap(True)
         self.restore_button, self.dismiss_button = QPushButton("Restore"), QPushButton("Start anew")
         self.open_button, self.open_bar = OpenButton(self.workplace.opening), OpenBar()
+        self.close_button = QPushButton("Close case")
+        self.close_button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.close_button.setStyleSheet("QPushButton { padding: 3px 8px; }")
+        self.close_button.setToolTip(
+            "Take the case away: its layers and its memory go, its session is kept."
+        )
+        self.remark = QLabel()
+        self.remark.setWordWrap(True)
+        self.remark.hide()
         self.image_combo = LayerCombo(self.viewer, Image, empty="no image is open")
         self.reference_combo = LayerCombo(self.viewer, Labels, nothing="none")
         self.models = ModelBox(GuiThread())
@@ -131,6 +141,7 @@ class AnnotatePanel(DockedWidget):
         row = QHBoxLayout()
         row.addWidget(heading("Objects"), 1)
         row.addWidget(self.save_button)
+        row.addWidget(self.close_button)
         column.addLayout(row)
         column.addWidget(self.objects)
         column.addWidget(self.prompts, 1)
@@ -144,6 +155,7 @@ class AnnotatePanel(DockedWidget):
         outer.setContentsMargins(2, 2, 2, 2)
         outer.setSpacing(4)
         outer.addWidget(self.message)
+        outer.addWidget(self.remark)
         outer.addWidget(self.restore_bar)
         outer.addWidget(scroll, 1)
 
@@ -155,11 +167,13 @@ class AnnotatePanel(DockedWidget):
         self.follow(controller.repeating, self.propagation.show_repeating)
         self.follow(controller.restorable, self._offer)
         self.follow(controller.opened, self._on_opened)
+        self.follow(controller.remarked, self._on_remark)
+        self.follow(self.viewer.layers.events.inserted, self._look_for_reference)
         self.follow(self.viewer.events.theme, self._on_theme)
         opening = self.workplace.opening
         self.follow(opening.progressed, self.open_button.show_progress)
         self.follow(opening.progressed, self.open_bar.show_progress)
-        self.follow(opening.noticed, self.message.show_notice)
+        self.follow(opening.noticed, self._on_opening)
         self.follow(opening.opened, self.image_combo.choose)
         self.follow(self.workplace.saving.noticed, self.message.show_notice)
         self.at_the_end(self.image_combo.disconnect_viewer)
@@ -168,6 +182,8 @@ class AnnotatePanel(DockedWidget):
         self.at_the_end(self._leave_image)
         self.image_combo.layer_chosen.connect(self._on_image)
         self.reference_combo.layer_chosen.connect(self._on_reference)
+        self.reference_combo.activated.connect(self._on_reference_by_hand)
+        self.close_button.clicked.connect(self._on_close)
         self.models.wished.connect(self._on_wished)
         self.models.noticed.connect(self.message.show_notice)
         self.windows.chosen.connect(self._on_window)
@@ -212,18 +228,20 @@ class AnnotatePanel(DockedWidget):
         self.objects.refresh()
         self.prompts.refresh()
         self.save_button.setEnabled(self.workplace.saving.possible)
+        self.close_button.setEnabled(self.workplace.closing.possible)
         self.models.show_wish(controller.wish)
         self._show_window()
 
     def _on_image(self, layer: Image | None) -> None:
         self._leave_image()
-        self._image = layer
+        self._image, self._reference_by_hand = layer, False
         if layer is not None:
             layer.events.contrast_limits.connect(self._show_window)
         self.controller.set_image(layer)
         if layer is not None and self._looks_at_cases:
             self._show_case(layer)
-        text = _NO_IMAGE if layer is None else _WELCOME
+        self._look_for_reference()
+        text = _NO_IMAGE if layer is None else DRAW_A_BOX
         if self.controller.annotation is None:
             self.message.show_notice(Notice("hint", text))
         self._show_window()
@@ -234,6 +252,50 @@ class AnnotatePanel(DockedWidget):
         reference = self.reference_combo.layer
         if reference is not None and not same_case(reference, image):
             self.reference_combo.choose(None)
+
+    def _look_for_reference(self, _: Any = None) -> None:
+        """Choose the reference that suggests itself, when all that is opened with it is there."""
+        self.controller.defer(self._choose_reference)
+
+    def _choose_reference(self) -> None:
+        if self.released or self._image is None or self._image not in self.viewer.layers:
+            return
+        if self._reference_by_hand or self.reference_combo.layer is not None:
+            return
+        found = lone_reference(self.viewer.layers, self._image)
+        if found is None:
+            return
+        self.reference_combo.choose(found)
+        if self.message.notice.level in ("hint", "done"):
+            text = f"'{found.name}' is the reference (scores only)."
+            notice = self.message.notice
+            self.message.show_notice(Notice(notice.level, f"{notice.text} {text}"))
+
+    def _on_reference_by_hand(self, _: int) -> None:
+        self._reference_by_hand = True
+
+    def _on_opening(self, notice: Notice) -> None:
+        """Say what was opened, and what to do then."""
+        drawn = any(each.prompts for each in self.controller.objects.values())
+        if notice.level == "done" and self._image is not None and not drawn:
+            notice = Notice(notice.level, f"{notice.text} {DRAW_A_BOX}")
+        self.message.show_notice(notice)
+
+    def _on_remark(self, text: str) -> None:
+        self.remark.setText(text)
+        self.remark.setVisible(bool(text))
+
+    def _on_close(self) -> None:
+        closing = self.workplace.closing
+        if closing.would_lose:
+            question = (
+                "The masks of this case are kept nowhere, because saving sessions is switched "
+                "off. Close it and lose them?"
+            )
+            answer = QMessageBox.question(self, "Close the case", question)
+            if answer != QMessageBox.StandardButton.Yes:
+                return
+        closing.close()
 
     def _leave_image(self) -> None:
         if self._image is not None:
@@ -303,6 +365,12 @@ class AnnotatePanel(DockedWidget):
         look = look_of(self.viewer.theme)
         for widget in (self.message, self.tools, self.propagation, self.windows):
             widget.set_look(look)
+        back = blend(look.background, look.warning, 0.16)
+        self.remark.setStyleSheet(
+            f"QLabel {{ background-color: {back.name()}; color: {look.text.name()};"
+            f" border-left: 4px solid {look.warning.name()}; border-radius: 3px;"
+            " padding: 3px 6px; }"
+        )
         self.models.state.setStyleSheet(f"QLabel {{ color: {look.dim.name()}; }}")
 
     def _on_reference(self, layer: Labels | None) -> None:

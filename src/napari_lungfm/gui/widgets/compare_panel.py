@@ -1,6 +1,7 @@
 """Masks of automatic and promptable models and others, in one table."""
 
 import math
+import re
 
 import napari
 from napari.layers import Labels
@@ -156,11 +157,12 @@ class ComparePanel(DockedWidget):
         """Show the table."""
         self._prepare_table("Δ mL" if pairs else "mL")
         self.table.setRowCount(len(rows))
+        titles = [*_COLUMNS, "Δ mL" if pairs else "mL"]
         header_font = QFont(self.table.verticalHeader().font())
         header_font.setBold(True)  # as that of the annotation
         fit = QFontMetrics(header_font)
         for i, row in enumerate(rows):
-            header = QTableWidgetItem(in_two_lines(row.name, fit, _NAME_WIDTH - 12))
+            header = QTableWidgetItem(in_lines(row.name, fit, _NAME_WIDTH - 12))
             header.setToolTip(row.name)
             if row.name == ANNOTATION:
                 font = header.font()
@@ -174,9 +176,9 @@ class ComparePanel(DockedWidget):
                 _text(row.nsd_2mm, 3),
                 _text(row.volume_ml, 1),
             )
-            for j, text in enumerate(values):
+            for j, (title, text) in enumerate(zip(titles, values, strict=True)):
                 item = QTableWidgetItem(text)
-                item.setToolTip(text)
+                item.setToolTip(f"{row.name}\n{title} {text}")
                 item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
                 self.table.setItem(i, j, item)
         self.table.resizeRowsToContents()
@@ -264,16 +266,19 @@ def _make_narrow(combo: QComboBox) -> None:
     combo.setMinimumContentsLength(8)
 
 
-def in_two_lines(name: str, fit: QFontMetrics, width: int) -> str:
-    """Return a name in one or two lines of a width in pixels; what is too long ends in dots."""
-    if fit.horizontalAdvance(name) <= width:
-        return name
-    ends = [i + 1 for i, letter in enumerate(name[:-1]) if letter in " -:_./"] or [len(name) // 2]
-    # As much on the first line as it holds; where that is nothing, the shortest piece.
-    first = max((i for i in ends if fit.horizontalAdvance(name[:i].strip()) <= width), default=0)
-    first = first or ends[0]
-    parts = (name[:first].strip(), name[first:].strip())
-    return "\n".join(fit.elidedText(p, Qt.TextElideMode.ElideRight, width) for p in parts)
+def in_lines(name: str, fit: QFontMetrics, width: int) -> str:
+    """Return a name in lines of a width in pixels, broken where it can be; nothing is left out."""
+    lines = [""]
+    for piece in re.findall(r"[^ \-:_./]*[ \-:_./]*", name):
+        if fit.horizontalAdvance((lines[-1] + piece).rstrip()) <= width:
+            lines[-1] += piece
+            continue
+        lines.append("")
+        for letter in piece:  # one that is too long by itself is cut through
+            if fit.horizontalAdvance(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return "\n".join(line.strip() for line in lines if line.strip())
 
 
 def _text(value: float, digits: int) -> str:

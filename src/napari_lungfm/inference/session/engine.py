@@ -4,6 +4,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -30,11 +31,11 @@ from napari_lungfm.inference.session.history import (
     settled_slices,
     start_of_walk,
 )
-from napari_lungfm.inference.session.log import EventLog
+from napari_lungfm.inference.session.log import Entry, EventLog, stamped
 from napari_lungfm.inference.session.results import fingerprint
 from napari_lungfm.inference.session.runner import HistoryRunner, Tracked
 from napari_lungfm.inference.session.state import SessionState
-from napari_lungfm.inference.session.timeline import Timeline
+from napari_lungfm.inference.session.timeline import Record, Timeline
 from napari_lungfm.inference.session.transitions import (
     Findings,
     after,
@@ -84,6 +85,8 @@ class SessionEngine:
         self.timeline = Timeline(volume.geometry, kept_snapshots)
         self.state = SessionState()
         self.log = EventLog()
+        #: The propagation that is going on, and what it has found so far; no line of the log yet.
+        self.under_way: tuple[Propagate, Findings] | None = None
         #: What every line of the log says of the model, asked for each: a GPU may be left.
         self.signature: Callable[[], Mapping[str, Any]] = dict
         self._busy = threading.Lock()
@@ -195,11 +198,28 @@ class SessionEngine:
             step()
             self.state = state
 
-    def _write(self, event: Event, findings: Findings) -> None:
+    def recorded(self) -> tuple[list[Entry], list[Record]]:
+        """Return all lines and records, as they would be if what is under way were cancelled now.
+
+        So a file that is saved during a propagation has the slices that were found until then.
+        """
+        entries, records = list(self.log.entries), list(self.timeline.records)
+        if self.under_way is not None and self.under_way[1]:
+            order, findings = self.under_way
+            order = replace(order, steps=len(findings))
+            entries.append(stamped(len(entries), self._facts(order, findings)))
+            # Who opens the file goes by the lines: what came before this record is said there.
+            records.append(Record(order, tuple(findings), None))
+        return entries, records
+
+    def _facts(self, event: Event, findings: Findings) -> dict[str, Any]:
         facts = {**event_to_dict(event), **self.signature()}
         if isinstance(event, AddPrompts | RemovePrompt | ReplacePrompt | Propagate):
             facts["result"] = fingerprint(findings)
-        self.log.append(facts)
+        return facts
+
+    def _write(self, event: Event, findings: Findings) -> None:
+        self.log.append(self._facts(event, findings))
 
     # ------------------------------------------------------------------ the model
     def _ask(self, event: Change) -> tuple[Findings, Tracked | None]:

@@ -162,10 +162,6 @@ class EventLog:
         except OSError:
             return self.path.resolve() == Path(path).resolve()
 
-    def text(self) -> str:
-        """Return all lines."""
-        return "".join(to_line(entry) for entry in self.entries)
-
 
 def stamped(number: int, facts: Mapping[str, Any]) -> Entry:
     """Return a line: version, running number, time (UTC), facts."""

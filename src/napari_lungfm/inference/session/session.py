@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.types import PathInput, ProgressCallback, Region, SliceMask
@@ -24,13 +24,14 @@ from napari_lungfm.inference.session.events import (
     RenameObject,
     ReplacePrompt,
     own_prompt,
+    plain,
 )
 from napari_lungfm.inference.session.identity import (
     describe_image,
     describe_model,
     signature_of,
 )
-from napari_lungfm.inference.session.log import EventLog, stamped
+from napari_lungfm.inference.session.log import EventLog, stamped, to_line
 from napari_lungfm.inference.session.recording import (
     Recording,
     opening_facts,
@@ -40,13 +41,18 @@ from napari_lungfm.inference.session.recording import (
 from napari_lungfm.inference.session.results import PromptOutcome, SliceUpdate, outcome_of
 from napari_lungfm.inference.session.saving import write_saved
 from napari_lungfm.inference.session.state import AnnotatedObject, SessionState, changed_region
-from napari_lungfm.inference.session.transitions import check_heeded
+from napari_lungfm.inference.session.transitions import (
+    check_heeded,
+    check_new_name,
+    free_name,
+)
 from napari_lungfm.inference.session.view import SessionView
 from napari_lungfm.inference.session.walking import LiveWalk
 from napari_lungfm.models.automatic.protocol import CancelCallback
 from napari_lungfm.models.prompts import MaskPrompt, Prompt, Stop
 from napari_lungfm.models.protocols import PromptableModel
 
+NamedT = TypeVar("NamedT", AddObject, RenameObject)
 #: Room for what encoders make of slices, unless it is said otherwise.
 DEFAULT_CACHE = CacheBudget()
 
@@ -156,22 +162,25 @@ class AnnotationSession(SessionView):
         label
             Its value in the label map, 1 to 255; by default that of tumours, or the next free.
         name
-            Its name; by default that of the structure with this label.
+            Its name; by default that of the structure with this label, with a number behind it
+            where another object has that name.
 
         Raises
         ------
         UsageError
-            If the label is taken or out of range, or the name is empty.
+            If the label is taken or out of range, or the name is blank, longer than 64 letters
+            or that of another object.
         """
         if label is None:
             label = next(i for i in range(int(Structure.TUMOUR), 257) if i not in self.objects)
-        title = name if name is not None else LUNG_LABELS.get(label, f"object {label}")
-        self._engine.do(AddObject(label, title))
+        if name is None:
+            name = free_name(self.state, LUNG_LABELS.get(label, f"object {label}"))
+        self._engine.do(self._named(AddObject(label, name), None))
         return self.get(label)
 
     def rename_object(self, label: int, name: str) -> None:
-        """Give an object another name."""
-        self._engine.do(RenameObject(label, name))
+        """Give an object another name; see `add_object`."""
+        self._engine.do(self._named(RenameObject(label, name), label))
 
     def colour_object(self, label: int, colour: str) -> None:
         """Choose the colour that an object is shown in, ``#rrggbb``; a locked one's as well."""
@@ -292,7 +301,8 @@ class AnnotationSession(SessionView):
 
         Closing the generator, or `interrupt` from another thread, cancels between two slices:
         those that were done are kept, the others stay out of date, and the log knows how many
-        they were. If the model fails, the session is as it was before.
+        they were. So are those that were done before a model failed on the way. `save` may be
+        called between two slices: the file then has what was found so far.
 
         Parameters
         ----------
@@ -352,6 +362,9 @@ class AnnotationSession(SessionView):
     def save(self, path: PathInput) -> None:
         """Write log and masks into one file, so that opening it computes nothing.
 
+        During a propagation, the file has it as one that was cancelled after the slices that
+        were found so far; the log gets its line at the end.
+
         Raises
         ------
         SessionError
@@ -365,7 +378,8 @@ class AnnotationSession(SessionView):
         entries = self._engine.log.entries
         if "hash" not in entries[0]["image"]:
             entries[0] = {**entries[0], "image": describe_image(self.volume)}
-        write_saved(path, self._engine.log.text(), self._engine.timeline.records)
+        lines, records = self._engine.recorded()
+        write_saved(path, "".join(to_line(line) for line in lines), records)
 
     @classmethod
     def load(
@@ -457,6 +471,12 @@ class AnnotationSession(SessionView):
         return session
 
     # ------------------------------------------------------------------ helpers
+    def _named(self, event: NamedT, label: int | None) -> NamedT:
+        """Refuse names that are none, before those that are not allowed."""
+        event = plain(event)
+        check_new_name(self.state, event.name, label)
+        return event
+
     def _changing(self, act: Callable[[], object]) -> Region | None:
         before = self.state
         act()

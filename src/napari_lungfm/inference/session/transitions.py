@@ -39,6 +39,8 @@ from napari_lungfm.inference.session.state import AnnotatedObject, SessionState
 from napari_lungfm.models.crops import SliceCrop
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt, Prompt, check_prompts
 
+#: Letters that the name of a segment or a region of interest may have in DICOM (LO).
+LONGEST_NAME = 64
 #: What the model said, slice after slice; ``None`` where nothing is.
 Findings: TypeAlias = Sequence[tuple[int, SliceCrop | None]]
 
@@ -109,6 +111,56 @@ def check_heeded(
                 "click would change nothing there; draw it anew, or remove the drawing first"
             )
             raise PromptError(msg)
+
+
+def check_new_name(state: SessionState, name: str, label: int | None = None) -> None:
+    """Refuse a name that a new object, or one that is renamed, should not get.
+
+    Not part of `check`: logs that older versions wrote may have such names.
+
+    Parameters
+    ----------
+    state
+        The objects that there are.
+    name
+        The name.
+    label
+        The object that gets it, if there is one already.
+
+    Raises
+    ------
+    UsageError
+        If it is blank, longer than `LONGEST_NAME`, has control characters in it, or is that of
+        another object.
+    """
+    _check_name(name)
+    if len(name) > LONGEST_NAME:
+        msg = (
+            f"the name '{name[:20]}…' has {len(name)} letters; a name has {LONGEST_NAME} at most, "
+            "as in DICOM"
+        )
+        raise UsageError(msg)
+    if not name.isprintable():
+        msg = f"the name {name!r} has line breaks or other control characters; leave them out"
+        raise UsageError(msg)
+    for other in state.objects.values():
+        if other.label != label and _same_name(other.name, name):
+            msg = (
+                f"object {other.label} is called '{other.name}' already; choose a name that no "
+                "other object has"
+            )
+            raise UsageError(msg)
+
+
+def free_name(state: SessionState, name: str) -> str:
+    """Return a name that no object has: this one, or this one with a number."""
+    taken = [each.name for each in state.objects.values()]
+    names = (name, *(f"{name} {i}" for i in range(2, 258)))
+    return next(n for n in names if not any(_same_name(n, other) for other in taken))
+
+
+def _same_name(one: str, other: str) -> bool:
+    return one.strip().casefold() == other.strip().casefold()
 
 
 def object_of(state: SessionState, label: int) -> AnnotatedObject:

@@ -16,8 +16,9 @@ from napari_lungfm.models.crops import SliceCrop
 class LiveWalk:
     """A propagation under way.
 
-    While it runs, the session shows the slices that were found; only when it ends, or is
-    cancelled, does it become an action of the log.
+    While it runs, the session shows the slices that were found; only when it ends, is cancelled
+    or fails on the way does it become an action of the log. What it has found so far is the
+    engine's ``under_way``, so that a session that is saved meanwhile has it.
 
     Parameters
     ----------
@@ -40,11 +41,8 @@ class LiveWalk:
             before = engine.state
             try:
                 finished = yield from self._slices()
-            except GeneratorExit:
+            except BaseException:  # closed, or the model failed: what was found counts
                 self._end(before, finished=False)
-                raise
-            except BaseException:
-                engine.state = before
                 raise
             shown = engine.state
             self._end(before, finished=finished)
@@ -58,6 +56,7 @@ class LiveWalk:
             return True
         history = start_of_walk(history, self._order)
         self._tracked = engine.runner.run(history)
+        engine.under_way = (self._order, self._found)
         for tracked, z, crop in engine.runner.walk(history, self._order, self._tracked):
             self._tracked = tracked
             self._found.append((z, crop))
@@ -71,7 +70,7 @@ class LiveWalk:
         return True
 
     def _end(self, before: SessionState, *, finished: bool) -> None:
-        self._engine.state = before
+        self._engine.state, self._engine.under_way = before, None
         if not finished and not self._found:
             return
         steps = None if finished else len(self._found)

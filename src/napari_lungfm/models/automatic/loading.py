@@ -7,7 +7,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.models.automatic.networks import NetworkSpec, build_network
-from napari_lungfm.models.automatic.slice_network import InputSpec, SliceNetworkModel
+from napari_lungfm.models.automatic.slice_network import (
+    BatchSize,
+    InputSpec,
+    Overlap,
+    SliceNetworkModel,
+)
 from napari_lungfm.models.automatic.trained import (
     WEIGHTS,
     TrainedModel,
@@ -39,8 +44,8 @@ def load_slice_network(
     device: str = "auto",
     precision: Precision = "auto",
     postprocessing: str | Sequence[str] | None = None,
-    batch_size: int = 4,
-    overlap: float = 0.25,
+    batch_size: BatchSize = 4,
+    overlap: Overlap = 0.25,
 ) -> SliceNetworkModel:
     """Load a trained U-Net or DeepLabV3.
 

@@ -26,6 +26,8 @@ from napari_lungfm.models.automatic.nnunet_settings import (
     DATASET,
     NNUNET,
     PLANS,
+    SMALL_PLANS,
+    SMALL_TRAINER,
     NNUNetSettings,
 )
 from napari_lungfm.models.automatic.trained import (
@@ -38,6 +40,8 @@ from napari_lungfm.models.automatic.trained import (
 from napari_lungfm.models.weights import WeightsError
 
 _FINAL = "checkpoint_final.pth"
+#: What we know of a model that we export, beside nnU-Net's own files, and what these files were.
+EXPORTED = "napari-lungfm.json"
 #: What is kept of nnU-Net's description of its data: nothing that names a case.
 _KEPT = ("channel_names", "labels", "numTraining", "file_ending")
 UNKNOWN = "unknown"
@@ -55,7 +59,8 @@ def import_nnunet(
 ) -> TrainedModel:
     """Make the folder of a trained model from one of nnU-Net's own. Reads pickles: trusted only.
 
-    All folds that are there become one model, which takes the mean of their logits.
+    All folds that are there become one model, which takes the mean of their logits. What was
+    exported from here is known again, as long as its files are those that were written.
 
     Parameters
     ----------
@@ -69,7 +74,7 @@ def import_nnunet(
     Returns
     -------
     TrainedModel
-        Its description; which patients it has seen is not known.
+        Its description; of models of others it is not known which patients they have seen.
 
     Raises
     ------
@@ -108,13 +113,26 @@ def import_nnunet(
     write_nnunet_files(target, plans, dataset)
     title = f"{ARCHITECTURES[settings.configuration]} ({plans.get('dataset_name', folder.name)})"
     model = _open(target, title, settings, structures)  # raises where it cannot be run
+    files = {name: file_sha256(target / name) for name in (PLANS, DATASET, *names)}
+    known = _exported_here(folder)
+    if known is not None:
+        if known.structures != structures:
+            msg = f"'{folder}' was exported from here and says what its labels are; leave them out"
+            raise UsageError(msg)
+        own = settings.model_copy(update={"postprocessing": _postprocessing(known)})
+        description = known.model_copy(
+            update={"files": files, "settings": own.model_dump(mode="json")}
+        )
+        write_description(target, description)
+        return description
     description = TrainedModel(
         family=NNUNET,
         architecture=ARCHITECTURES[settings.configuration],
         title=title,
+        small=settings.trainer == SMALL_TRAINER or plans.get("plans_name") == SMALL_PLANS,
         settings=settings.model_dump(mode="json"),
         structures=structures,
-        files={name: file_sha256(target / name) for name in (PLANS, DATASET, *names)},
+        files=files,
         parameters=model.parameters,
         seen=(),
         cohort=str(plans.get("dataset_name", UNKNOWN)),
@@ -133,7 +151,7 @@ def import_nnunet(
 
 
 def export_nnunet(folder: PathInput, out: PathInput) -> Path:
-    """Write a trained nnU-Net as nnU-Net itself keeps it.
+    """Write a trained nnU-Net as nnU-Net itself keeps it, and our description of it.
 
     ``nnUNetv2_predict_from_modelfolder`` takes the folder.
 
@@ -188,6 +206,10 @@ def export_nnunet(folder: PathInput, out: PathInput) -> Path:
         with atomic_path(target / f"fold_{fold}" / _FINAL) as temporary:
             torch.save(checkpoint, temporary)
     write_nnunet_files(target, plans, dataset)
+    written = [PLANS, DATASET, *(f"fold_{fold}/{_FINAL}" for fold in range(len(model.weights)))]
+    files = {name: file_sha256(target / name) for name in written}
+    values = description.model_copy(update={"files": files}).model_dump(mode="json")
+    write_json(target / EXPORTED, values)
     return target
 
 
@@ -229,6 +251,24 @@ def _open(folder: Path, title: str, settings: NNUNetSettings, structures: tuple[
     return open_nnunet(folder, title, settings, structures, device="cpu")
 
 
+def _exported_here(folder: Path) -> TrainedModel | None:
+    """Return what `export_nnunet` wrote; ``None`` unless the files are still the same."""
+    try:
+        content = json.loads((folder / EXPORTED).read_text(encoding="utf-8"))
+        description = TrainedModel.model_validate(content)
+    except (OSError, ValueError):
+        return None
+    present = {path.relative_to(folder).as_posix() for path in folder.glob(f"fold_*/{_FINAL}")}
+    if description.family != NNUNET or {PLANS, DATASET, *present} != set(description.files):
+        return None
+    same = all(file_sha256(folder / name) == mark for name, mark in description.files.items())
+    return description if same else None
+
+
+def _postprocessing(description: TrainedModel) -> tuple[str, ...]:
+    return NNUNetSettings.model_validate(description.settings).postprocessing
+
+
 def _structures(
     dataset: Mapping[str, Any], given: Mapping[int, str], folder: Path
 ) -> tuple[int, ...]:
@@ -242,11 +282,17 @@ def _structures(
         msg = f"'{folder}' finds regions that overlap; only labels can be run here"
         raise UsageError(msg)
     named = {value: str(name) for name, value in labels.items()}
+    values = sorted(v for v, name in named.items() if v != 0 and name != "ignore")
+    strange = [value for value in given if value not in values]
+    if strange:
+        listed = ", ".join(f"{value} '{named[value]}'" for value in values) or "none"
+        msg = f"there is no label {strange[0]} in '{folder}'; its labels: {listed}"
+        raise UsageError(msg)
     found: list[int] = []
-    for value in sorted(v for v, name in named.items() if v != 0 and name != "ignore"):
+    for value in values:
         title = given.get(value, named[value])
         try:
-            found.append(int(Structure.from_title(title)))
+            structure = Structure.from_title(title)
         except LungFMError as error:
             known = ", ".join(s.title for s in Structure)
             msg = (
@@ -254,6 +300,14 @@ def _structures(
                 f"say which it is: --label {value}=tumour"
             )
             raise UsageError(msg) from error
+        if int(structure) in found:
+            first = values[found.index(int(structure))]
+            msg = (
+                f"labels {first} and {value} of '{folder}' would both be {structure.title}; "
+                f"say which one is something else: --label {first}=STRUCTURE"
+            )
+            raise UsageError(msg)
+        found.append(int(structure))
     if not found:
         msg = f"'{folder}' finds nothing: there are no labels in {DATASET}"
         raise UsageError(msg)

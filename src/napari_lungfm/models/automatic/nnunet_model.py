@@ -5,11 +5,11 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from napari_lungfm._core.imports import require
 from napari_lungfm._core.torchvision_ops import ensure_torchvision_ops
@@ -38,6 +38,8 @@ from napari_lungfm.preprocessing import check_no_nan
 _NETWORKS = "dynamic_network_architectures."
 _LAYERS = ("torch.nn.", _NETWORKS)
 Tensors = Mapping[str, torch.Tensor]
+#: How far one patch lies from the next, in parts of a patch.
+Step = Annotated[float, Field(gt=0, le=1)]
 
 
 def load_nnunet(
@@ -46,7 +48,7 @@ def load_nnunet(
     device: str = "auto",
     postprocessing: str | Sequence[str] | None = None,
     mirroring: bool = True,
-    step: float = 0.5,
+    step: Step = 0.5,
 ) -> "NNUNetModel":
     """Load a trained nnU-Net.
 
@@ -172,7 +174,7 @@ class NNUNetModel:
         device: str = "auto",
         postprocessing: str | Sequence[str] = (),
         mirroring: bool = True,
-        step: float = 0.5,
+        step: Step = 0.5,
         where: str = "the model",
     ) -> None:
         self.name = name

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 NNUNET = "nnunet"
 #: nnU-Net's own files in the folder of a trained model, stripped of names of cases.
 PLANS, DATASET = "plans.json", "dataset.json"
+#: Names of the plans and of the trainer of the preset for demonstrations.
+SMALL_PLANS, SMALL_TRAINER = "nnUNetPlansSmall", "LungFMSmallTrainer"
 
 Configuration: TypeAlias = Literal["2d", "3d_lowres", "3d_fullres"]
 #: nnU-Net's configuration → the name that trained models go by.

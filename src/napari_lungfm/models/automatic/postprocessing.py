@@ -1,12 +1,13 @@
 """What may be done to an automatic label map afterwards, by name; nothing of it by default."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 from scipy import ndimage
 
-from napari_lungfm._core.exceptions import UsageError
+from napari_lungfm._core.exceptions import LungFMWarning, UsageError
 from napari_lungfm._core.types import MaskArray
 from napari_lungfm.geometry import LabelMap, Structure, bounding_region
 
@@ -29,11 +30,15 @@ def largest_lungs(label_map: LabelMap) -> LabelMap:
 def lung_constraint(label_map: LabelMap) -> LabelMap:
     """Drop tumour components that lie farther than `LUNG_MARGIN_MM` from both lungs.
 
-    Without any lung nothing is dropped: there is nothing to judge by.
+    Without any lung nothing is dropped, with a warning: there is nothing to judge by.
     """
     tumour = label_map.mask(int(Structure.TUMOUR))
     lungs = (label_map.array == Structure.LEFT_LUNG) | (label_map.array == Structure.RIGHT_LUNG)
-    if not tumour.any() or not lungs.any():
+    if not tumour.any():
+        return label_map
+    if not lungs.any():
+        text = "lung-constraint did nothing: no lung was found to judge the tumour by"
+        warnings.warn(text, LungFMWarning, stacklevel=2)
         return label_map
     margin = int(np.ceil(LUNG_MARGIN_MM / min(label_map.spacing))) + 1
     region = bounding_region(tumour, margin=margin)

@@ -20,6 +20,10 @@ from napari_lungfm.preprocessing import PAPER_SPACING, paper_preprocessing
 Length = Annotated[float, Field(gt=0)]
 #: Multiples of 16, for the four halvings of the U-Net.
 Side = Annotated[int, Field(ge=32, multiple_of=16)]
+#: Part of a window that the next one repeats.
+Overlap = Annotated[float, Field(ge=0, lt=1)]
+#: Slices that go through a network together.
+BatchSize = Annotated[int, Field(ge=1)]
 
 
 class InputSpec(BaseModel):
@@ -96,8 +100,8 @@ class SliceNetworkModel:
         device: str = "auto",
         precision: Precision = "auto",
         postprocessing: str | Sequence[str] = (),
-        overlap: float = 0.25,
-        batch_size: int = 4,
+        overlap: Overlap = 0.25,
+        batch_size: BatchSize = 4,
     ) -> None:
         self.name = name
         self.postprocessing = parse_steps(postprocessing)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from napari_lungfm._core.exceptions import UsageError
+from napari_lungfm._core.exceptions import LungFMError, UsageError
 from napari_lungfm._core.files import make_folder, output_error
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.models.automatic.nnunet_folders import import_nnunet, is_nnunet_folder
@@ -134,8 +134,11 @@ class TrainedStore:
             raise UsageError(msg)
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / "model"
-            import_nnunet(source, made, labels=labels)
-            return self.add(made, name)
+            try:
+                import_nnunet(source, made, labels=labels)
+                return self.add(made, name)
+            except LungFMError as error:  # the user knows nothing of the folder in between
+                raise type(error)(str(error).replace(str(made), str(source))) from error
 
 
 def _copy(source: Path, target: Path, description: TrainedModel) -> None:

@@ -161,14 +161,26 @@ class TrainedModel(_Model):
         str or None
             ``None`` where it has not, or nothing is known of what it has seen.
         """
+        patient = self.find_seen(volume)
+        return None if patient is None else self.told_of(patient)
+
+    def told_of(self, patient: SeenPatient) -> str:
+        """Say in a line that a patient's image was seen in the training."""
+        return (
+            f"'{self.title}' has seen this very image in its training (case "
+            f"'{patient.case}' of '{patient.cohort}'); the result says nothing about others"
+        )
+
+    def find_seen(self, volume: Volume) -> SeenPatient | None:
+        """Return the patient of the training whose CT an image is; ``None`` where it is none's.
+
+        Parameters
+        ----------
+        volume
+            A CT, as it was read.
+        """
         image = hash_image(volume) if self.seen else ""
-        for patient in self.seen:
-            if patient.image == image:
-                return (
-                    f"'{self.title}' has seen this very image in its training (case "
-                    f"'{patient.case}' of '{patient.cohort}'); the result says nothing about others"
-                )
-        return None
+        return next((patient for patient in self.seen if patient.image == image), None)
 
 
 def hash_image(volume: Volume) -> str:

@@ -1,14 +1,17 @@
 """Which cases can be trained on: everything is looked at before hours are spent."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from napari_lungfm._core.exceptions import DataError, LungFMError
+from napari_lungfm._core.exceptions import DataError, LungFMError, LungFMWarning
 from napari_lungfm.datasets.cases import Case, CaseSource, Cohort
 from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Structure
 from napari_lungfm.models.automatic.protocol import AutomaticModel
+from napari_lungfm.models.weights import WeightsNotFoundError
+from napari_lungfm.preprocessing import told_if_no_hu
 
 #: A slice network needs a volume, not a slice or two.
 SMALLEST_DEPTH = 3
@@ -53,13 +56,22 @@ def load_for_training(
     structures
         What it must have.
     lungs
-        Completes references that have no lungs; ``None``: they are refused.
+        Completes references that have neither lung; ``None``: they are refused. References with
+        one lung only are never completed.
 
     Raises
     ------
     CohortError
-        If the case cannot be read, its image and reference do not belong together, its reference
-        has unknown values, or a structure is missing; the message names it.
+        If the case cannot be read, its image and reference do not belong together, its image is
+        one value all over, its reference has unknown values, or a structure is missing; the
+        message names it.
+    WeightsNotFoundError
+        If lungs have to be found and the weights for that are not here.
+
+    Warns
+    -----
+    LungFMWarning
+        If the image does not look like HU.
     """
     try:
         case = source.load()
@@ -67,8 +79,17 @@ def load_for_training(
         text = str(error)
         msg = text if source.name in text else f"case '{source.name}': {text}"
         raise CohortError(msg) from error
+    _refuse_no_image(case)
     if lungs is not None and set(structures) & set(_LUNGS) and not set(_LUNGS) & {*case.structures}:
-        case = with_lungs(case, lungs)
+        try:
+            case = with_lungs(case, lungs)
+        except WeightsNotFoundError as error:
+            msg = (
+                f"the reference of case '{case.name}' has no lungs, and missing_lungs: "
+                f"{lungs.name} finds them with weights that are not here: {error}; or write "
+                "missing_lungs: lungs-classical, or refuse"
+            )
+            raise WeightsNotFoundError(msg) from error
     if case.volume.shape[0] < SMALLEST_DEPTH:
         msg = f"case '{case.name}': only {case.volume.shape[0]} slices, {SMALLEST_DEPTH} are needed"
         raise CohortError(msg)
@@ -78,6 +99,16 @@ def load_for_training(
         msg = f"case '{case.name}': the reference has no {' and no '.join(missing)}, only {present}"
         raise CohortError(msg)
     return case
+
+
+def _refuse_no_image(case: Case) -> None:
+    told = told_if_no_hu(case.volume)
+    if told is None:
+        return
+    if case.volume.array.min() == case.volume.array.max():
+        msg = f"case '{case.name}': {told}"
+        raise CohortError(msg)
+    warnings.warn(f"case '{case.name}': {told}", LungFMWarning, stacklevel=3)
 
 
 def with_lungs(case: Case, model: AutomaticModel) -> Case:

@@ -120,13 +120,45 @@ class AutomaticTraining(TrainingSettings):
             if self.inputs.channels not in (1, 3):
                 msg = "inputs.neighbours: DeepLabV3 takes 0 or 1, its networks have 3 channels"
                 raise ValueError(msg)
-            if self.batch_size < 2:
-                msg = "batch_size: DeepLabV3 has batch normalisation and needs 2 or more"
+            if self.batch_size < 2 * self.fit.devices:
+                msg = (
+                    "batch_size: DeepLabV3 has batch normalisation and needs 2 or more on every "
+                    "device"
+                )
                 raise ValueError(msg)
         if self.validation == 0 and (self.keep == "best" or self.fit.early_stopping):
             msg = "keep: best and early stopping need validation cases; set validation above 0"
             raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _batches_come_out(self) -> Self:
+        devices = self.fit.devices
+        if self.batch_size % devices:
+            msg = (
+                f"batch_size: {self.batch_size} cannot be shared out among fit.devices: "
+                f"{devices}; take a multiple of {devices}"
+            )
+            raise ValueError(msg)
+        if isinstance(self.sampling, ForegroundSlices):
+            refuse_few_slices(self.sampling.slices_per_epoch, self.batch_size)
+        return self
+
+
+def refuse_few_slices(slices: int, batch_size: int) -> None:
+    """Refuse an epoch that is no batch.
+
+    Raises
+    ------
+    ValueError
+        If it has fewer slices.
+    """
+    if slices < batch_size:
+        msg = (
+            f"the training has {slices} slices an epoch, fewer than a batch of {batch_size}; take "
+            "a smaller batch_size"
+        )
+        raise ValueError(msg)
 
 
 #: A training of any kind of automatic model.
@@ -163,12 +195,17 @@ def load_training(source: PathInput, cohort: PathInput | None = None) -> AnyTrai
     ConfigError
         If it is not valid; the message names each wrong key.
     """
-    shipped = shipped_configs()
-    # Models are called nnunet-3d-lowres, nnU-Net's configurations 3d_lowres: both are understood.
-    name = str(source).replace("nnunet-3d-", "nnunet-3d_")
-    file = source if Path(source).is_file() else name
-    values = read_source(file, shipped, cohort, what="configuration")
+    name = source if Path(source).is_file() else shipped_name(source)
+    values = read_source(name, shipped_configs(), cohort, what="configuration")
     return parse_training(values, where=f"'{name}'")
+
+
+def shipped_name(name: PathInput) -> str:
+    """Return the name of a shipped configuration as it is written, if it is another word for one.
+
+    Models are called nnunet-3d-lowres, nnU-Net's configurations 3d_lowres: both are understood.
+    """
+    return str(name).replace("nnunet-3d-", "nnunet-3d_")
 
 
 def read_source(

@@ -1,19 +1,23 @@
 """What is the same around every training: refuse a used folder, find lungs, score, describe."""
 
+import csv
+import json
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from napari_lungfm import __version__
 from napari_lungfm._core.environment import hardware, package_versions, source_hash
-from napari_lungfm._core.exceptions import LungFMWarning, UsageError
-from napari_lungfm._core.files import file_sha256
+from napari_lungfm._core.exceptions import ConfigError, LungFMWarning, UsageError
+from napari_lungfm._core.files import file_sha256, write_json
+from napari_lungfm._core.types import ProgressCallback
 from napari_lungfm.datasets.cases import Cohort
+from napari_lungfm.geometry import LabelMap, Volume
 from napari_lungfm.metrics import count_overlap
-from napari_lungfm.models.automatic.protocol import AutomaticModel
+from napari_lungfm.models.automatic.protocol import AutomaticModel, CancelCallback
 from napari_lungfm.models.automatic.trained import (
     SeenPatient,
     TrainedModel,
@@ -25,12 +29,17 @@ from napari_lungfm.training.automatic.cohort_check import load_for_training
 from napari_lungfm.training.automatic.settings import TrainingSettings
 from napari_lungfm.training.automatic.split import (
     C,
+    KnownCase,
     Split,
     hash_cases,
     hash_split,
     seen_patients,
 )
 
+#: Keeps the hashes of a training's cases in its run folder.
+_CASES = "cases.json"
+#: How many differences a message names.
+_SHOWN = 5
 Stage = Literal["preparing", "measuring", "resampling", "training", "validating"]
 #: Called with the stage, the cases done and all of them.
 StageListener = Callable[[Stage, int, int], None]
@@ -52,14 +61,138 @@ def refuse_used(out: Path, resume: bool) -> None:
         raise UsageError(msg)
 
 
+class LungsOnDemand:
+    """A model of the lungs that is made when the first case needs it: often none does.
+
+    Parameters
+    ----------
+    name
+        ``lungmask`` or ``lungs-classical``.
+    device
+        Where it runs.
+    """
+
+    def __init__(self, name: str, device: str) -> None:
+        self.name = name
+        self._device = device
+        self._made: AutomaticModel | None = None
+
+    @property
+    def labels(self) -> Mapping[int, str]:
+        """See `AutomaticModel.labels`."""
+        return self._model().labels
+
+    @property
+    def parameters(self) -> int:
+        """See `AutomaticModel.parameters`."""
+        return self._model().parameters
+
+    def segment(
+        self,
+        volume: Volume,
+        *,
+        progress: ProgressCallback | None = None,
+        cancelled: CancelCallback | None = None,
+    ) -> LabelMap:
+        """See `AutomaticModel.segment`."""
+        return self._model().segment(volume, progress=progress, cancelled=cancelled)
+
+    def _model(self) -> AutomaticModel:
+        if self._made is None and self.name == "lungmask":
+            # A training on lungs of another kind than its configuration says would be a lie.
+            self._made = create_automatic_model(self.name, device=self._device, fallback=False)
+        elif self._made is None:
+            self._made = create_automatic_model(self.name)
+        return self._made
+
+
 def lungs_model(config: TrainingSettings, device: str) -> AutomaticModel | None:
     """Return what completes references without lungs; ``None`` if they are to be refused."""
-    if config.missing_lungs == "refuse":
-        return None
-    if config.missing_lungs == "lungmask":
-        # A training on lungs of another kind than its configuration says would be a lie.
-        return create_automatic_model("lungmask", device=device, fallback=False)
-    return create_automatic_model(config.missing_lungs)
+    return None if config.missing_lungs == "refuse" else LungsOnDemand(config.missing_lungs, device)
+
+
+def keep_cases(run: Path, cases: Sequence[KnownCase]) -> None:
+    """Keep what the cases of a training are, for `refuse_other_cases`.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    write_json(run / _CASES, {case.name: [case.image, case.reference] for case in cases})
+
+
+def refuse_other_cases(run: Path, cases: Sequence[KnownCase]) -> None:
+    """Refuse to resume a training with other cases than it was begun with.
+
+    Parameters
+    ----------
+    run
+        The run folder; one without `keep_cases` is left to the comparison of hashes.
+    cases
+        The cases now.
+
+    Raises
+    ------
+    ConfigError
+        If they are others; the message names them.
+    """
+    try:
+        before = json.loads((run / _CASES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    now = {case.name: [case.image, case.reference] for case in cases}
+    found = [f"case '{name}' is new" for name in now if name not in before]
+    for name, (image, reference) in before.items():
+        if name not in now:
+            found.append(f"case '{name}' is gone")
+        elif now[name] != [image, reference]:
+            what = "image" if now[name][0] != image else "reference"
+            found.append(f"the {what} of case '{name}' is another")
+    if found:
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        msg = (
+            f"the training in '{run}' was begun with other cases: {'; '.join(found[:_SHOWN])}"
+            f"{more}; resume it with the same, or choose another folder"
+        )
+        raise ConfigError(msg)
+
+
+def doubts(log: Path, scores: Mapping[str, Mapping[str, float | None]] | None) -> tuple[str, ...]:
+    """Return why a training that has ended may have come to nothing, a line each.
+
+    Parameters
+    ----------
+    log
+        Its ``log.csv``.
+    scores
+        See `validation_scores`.
+    """
+    notes: list[str] = []
+    losses = _losses(log)
+    if len(losses) > 1 and losses[-1] >= losses[0]:
+        notes.append(
+            f"the loss of the last epoch, {losses[-1]:.4g}, is not below that of the first, "
+            f"{losses[0]:.4g}: the training diverged or learnt nothing"
+        )
+    found: dict[str, list[float]] = {}
+    for case in (scores or {}).values():
+        for title, dice in case.items():
+            found.setdefault(title, []).extend([] if dice is None else [dice])
+    notes += [
+        f"it finds no {title}: Dice 0 in all {len(values)} validation cases"
+        for title, values in found.items()
+        if values and not any(values)
+    ]
+    return tuple(notes)
+
+
+def _losses(log: Path) -> list[float]:
+    if not log.is_file():
+        return []
+    with log.open(newline="", encoding="utf-8") as stream:
+        texts = [row.get("train/loss") for row in csv.DictReader(stream)]
+    return [float(text) for text in texts if text]
 
 
 def validation_scores(
@@ -116,6 +249,7 @@ def describe(
     *,
     files: Sequence[str],
     notes: tuple[str, ...],
+    doubtful: tuple[str, ...] = (),
     earlier: Sequence[SeenPatient] = (),
     **facts: Any,
 ) -> TrainedModel:
@@ -131,6 +265,8 @@ def describe(
         What is needed to run it, in `out`.
     notes
         What else must be said; each is a warning too.
+    doubtful
+        What `doubts` found; whoever shows the result says it.
     earlier
         Patients that the weights had seen before the training began.
     **facts
@@ -157,7 +293,7 @@ def describe(
         versions=package_versions(),
         hardware=hardware(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=notes,
+        notes=(*notes, *doubtful),
         **facts,
     )
     write_description(out, description)

@@ -143,9 +143,10 @@ def _prepare(
     slices = [np.flatnonzero((classes == c).any(axis=(1, 2))) for c in range(len(structures) + 1)]
     lost = [s.title for s, found in zip(structures, slices[1:], strict=True) if not found.size]
     if lost:
+        spacing = " x ".join(f"{mm:g}" for mm in inputs.spacing)
         msg = (
             f"case '{case.name}': {' and '.join(lost)} vanished when it was resampled to "
-            f"{inputs.spacing} mm (z, y, x); take a finer spacing or leave the case out"
+            f"{spacing} mm (z, y, x); take a finer spacing or leave the case out"
         )
         raise CohortError(msg)
     stored = np.rint(prepared.volume.array * _FULL).astype(np.uint16)

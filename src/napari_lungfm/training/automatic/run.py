@@ -1,6 +1,8 @@
 """From a configuration and a cohort to the folder of a trained model."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,32 +11,49 @@ from torch.utils.data import DataLoader
 
 from napari_lungfm._core.environment import available_cores
 from napari_lungfm._core.exceptions import ConfigError
-from napari_lungfm._core.files import atomic_path, make_folder, write_text
+from napari_lungfm._core.files import atomic_path, write_text
 from napari_lungfm._core.imports import require
 from napari_lungfm.datasets.cases import Cohort
 from napari_lungfm.models.automatic.loading import SLICE_NETWORK, SliceNetworkSettings
-from napari_lungfm.models.automatic.networks import count_parameters
+from napari_lungfm.models.automatic.networks import UNetSpec, count_parameters
 from napari_lungfm.models.automatic.slice_network import SliceNetworkModel
 from napari_lungfm.models.automatic.trained import WEIGHTS, TrainedModel
-from napari_lungfm.training.around import build_cohort, keep_log, weights_drawn_by
-from napari_lungfm.training.automatic.config import AnyTraining, AutomaticTraining
+from napari_lungfm.models.foundation.runtime import pick_device
+from napari_lungfm.training.around import LOG, build_cohort, keep_log, weights_drawn_by
+from napari_lungfm.training.automatic.config import (
+    AnyTraining,
+    AutomaticTraining,
+    refuse_few_slices,
+)
 from napari_lungfm.training.automatic.finish import (
     Stage,
     StageListener,
     describe,
+    doubts,
+    keep_cases,
     lungs_model,
+    refuse_other_cases,
     refuse_used,
     validation_scores,
 )
+from napari_lungfm.training.automatic.lock import hold
 from napari_lungfm.training.automatic.module import MONITORED, SliceModule
 from napari_lungfm.training.automatic.nnunet.config import NNUNetTraining
 from napari_lungfm.training.automatic.nnunet.run import train_nnunet
+from napari_lungfm.training.automatic.overlap import refuse_test_images
 from napari_lungfm.training.automatic.prepared import PreparedCase, prepare_cohort
 from napari_lungfm.training.automatic.slices import TrainingSlices, WholeCases
-from napari_lungfm.training.automatic.split import Split, hash_cases, hash_split, split_cases
+from napari_lungfm.training.automatic.split import (
+    Split,
+    hash_cases,
+    hash_split,
+    split_cases,
+    told_of_same_images,
+)
 from napari_lungfm.training.fit import (
     FitListener,
     FitResult,
+    FitStart,
     StepSampler,
     count_devices,
     is_helper_process,
@@ -60,7 +79,8 @@ def train_automatic(
     Parameters
     ----------
     config
-        The training, with a cohort. Only the cohort's training part is touched.
+        The training, with a cohort. Only the cohort's training part is trained on; of its test
+        part the images are read that may be training cases under another name.
     out
         Folder; ``run/`` inside it holds what is needed to go on after an interruption.
     base
@@ -82,25 +102,53 @@ def train_automatic(
     Raises
     ------
     ConfigError
-        If the configuration has no cohort, or a training is to be resumed with another one.
+        If the configuration has no cohort or does not fit the device, or a training is to be
+        resumed with another one.
     UsageError
-        If the folder holds a training and `resume` is false.
+        If there is no such device, the folder holds a training and `resume` is false, or
+        another process is training in it.
     CohortError
-        If cases cannot be trained on; the message names them.
+        If cases cannot be trained on, or one is a test case too; the message names them.
+    WeightsNotFoundError
+        If lungs have to be found and the weights for that are not here.
     FitError
         If the fit goes wrong.
     OutputError
         If the folder cannot be written. What was finished before stays.
     """
+    _check_device(config, device)
     cohort = build_cohort(config.name, config.cohort, base)
     if not is_helper_process():
         refuse_used(out, resume)
     tell = stages or (lambda stage, done, total: None)
-    make_folder(out)
+    with nullcontext() if is_helper_process() else hold(out / "run"):
+        if isinstance(config, NNUNetTraining):
+            return train_nnunet(
+                config, cohort, out, device=device, resume=resume, listener=listener, tell=tell
+            )
+        return _train(config, cohort, out, device, resume, listener, tell)
+
+
+def _check_device(config: AnyTraining, device: str) -> None:
+    """Refuse what the device cannot do before cases are prepared, which may take hours."""
+    picked = pick_device(device)
     if isinstance(config, NNUNetTraining):
-        return train_nnunet(
-            config, cohort, out, device=device, resume=resume, listener=listener, tell=tell
-        )
+        return
+    count_devices(device, config.fit)
+    if config.fit.precision == "bfloat16" and picked.type == "mps":
+        msg = "fit.precision: bfloat16 is not for the device 'mps'; take float32 or auto"
+        raise ConfigError(msg)
+
+
+def _train(
+    config: AutomaticTraining,
+    cohort: Cohort,
+    out: Path,
+    device: str,
+    resume: bool,
+    listener: FitListener | None,
+    tell: StageListener,
+) -> TrainedModel | None:
     cases = prepare_cohort(
         cohort,
         out / "run" / "prepared",
@@ -110,15 +158,19 @@ def train_automatic(
         progress=lambda done, total: tell("preparing", done, total),
     )
     split = split_cases(cases, config.validation, config.fit.seed)
-    write_text(out / "config.yaml", config.to_yaml())
+    portions = _Portions.of(config, split, count_devices(device, config.fit))
+    decided_by = {**config.decided_by(), "cohort": hash_cases(cases), "split": hash_split(split)}
+    if not is_helper_process():
+        refuse_test_images(cohort, cases, out / "run")
+        _begin(config, cases, FitStart.now(config.fit, decided_by, device), out, resume)
     module = _module(config, split)
     result = run_fit(
         module,
-        _training_loader(config, split, count_devices(device, config.fit)),
+        _training_loader(config, split, portions),
         _validation_loader(split),
         out=out / "run",
         settings=config.fit,
-        decided_by={**config.decided_by(), "cohort": hash_cases(cases), "split": hash_split(split)},
+        decided_by=decided_by,
         device=device,
         resume=resume,
         monitor=MONITORED if split.validation else None,
@@ -126,7 +178,25 @@ def train_automatic(
     )
     if is_helper_process():
         return None
-    return _finish(config, cohort, cases, split, module, result, out, device, tell)
+    notes = (*result.notes, *told_of_same_images(cases), *portions.notes)
+    return _finish(config, cohort, cases, split, module, result, notes, out, device, tell)
+
+
+def _begin(
+    config: AutomaticTraining,
+    cases: Sequence[PreparedCase],
+    start: FitStart,
+    out: Path,
+    resume: bool,
+) -> None:
+    """Refuse to resume another training, and only then write down what this one is."""
+    known = out / "run" / "run.json"
+    if resume and known.is_file():
+        refuse_other_cases(out / "run", cases)
+        start.compare(known)
+    else:
+        keep_cases(out / "run", cases)
+    write_text(out / "config.yaml", config.to_yaml())
 
 
 def _module(config: AutomaticTraining, split: Split[PreparedCase]) -> SliceModule:
@@ -134,25 +204,66 @@ def _module(config: AutomaticTraining, split: Split[PreparedCase]) -> SliceModul
         return SliceModule(config, len(split.validation))
 
 
-def _training_loader(config: AutomaticTraining, split: Split[PreparedCase], devices: int) -> Any:
+@dataclass(frozen=True)
+class _Portions:
+    """How the slices of an epoch come in batches.
+
+    Parameters
+    ----------
+    batch
+        Slices of a batch, on each device.
+    drop_last
+        The last batch of an epoch is left out.
+    notes
+        What the result has to say of it.
+    """
+
+    batch: int
+    drop_last: bool
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: AutomaticTraining, split: Split[PreparedCase], devices: int) -> "_Portions":
+        """Return those of a training.
+
+        Raises
+        ------
+        ConfigError
+            If an epoch has fewer slices than a batch.
+        """
+        slices = len(TrainingSlices(split.train, config))
+        try:
+            refuse_few_slices(slices, config.batch_size)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        batch = config.batch_size // devices
+        each, over = divmod(slices, devices)
+        network = config.network
+        batch_norm = not isinstance(network, UNetSpec) or network.norm == "batch"
+        # Batch normalisation cannot do with a single slice; all else is learnt from.
+        drop_last = batch_norm and batch > 1 and each % batch == 1
+        left = over + (devices if drop_last else 0)
+        notes = () if not left else (
+            f"{left} of the {slices} slices are left out of every epoch, others each time: what "
+            "is left for a device is no batch",
+        )  # fmt: skip
+        return cls(batch, drop_last, notes)
+
+
+def _training_loader(
+    config: AutomaticTraining, split: Split[PreparedCase], portions: _Portions
+) -> Any:
     slices = TrainingSlices(split.train, config)
-    per_device = max(1, config.batch_size // devices)
-    if len(slices) < config.batch_size:
-        msg = (
-            f"the training has {len(slices)} slices an epoch, fewer than a batch of "
-            f"{config.batch_size}; take a smaller batch_size"
-        )
-        raise ConfigError(msg)
     workers = _workers(config)
     return DataLoader(
         slices,
-        batch_size=per_device,
+        batch_size=portions.batch,
         sampler=StepSampler(len(slices)),
         num_workers=workers,
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
         pin_memory=torch.cuda.is_available(),
-        drop_last=True,  # batch normalisation cannot do with a single slice
+        drop_last=portions.drop_last,
         generator=torch.Generator(),  # workers' seeds; the fit's own generator is not touched
     )
 
@@ -196,6 +307,7 @@ def _finish(
     split: Split[PreparedCase],
     module: SliceModule,
     result: FitResult,
+    notes: tuple[str, ...],
     out: Path,
     device: str,
     tell: StageListener,
@@ -219,6 +331,7 @@ def _finish(
         device=device,
         postprocessing=config.postprocessing,
     )
+    scores = validation_scores(model, config, cohort, split, device, tell)
     return describe(
         config,
         cohort,
@@ -226,12 +339,13 @@ def _finish(
         split,
         out,
         files=(WEIGHTS,),
-        notes=result.notes,
+        notes=notes,
+        doubtful=doubts(out / LOG, scores),
         family=SLICE_NETWORK,
         architecture=config.network.architecture,
         settings=settings.model_dump(mode="json"),
         parameters=count_parameters(module.network),
         epochs=result.epochs,
         seconds=result.seconds,
-        validation=validation_scores(model, config, cohort, split, device, tell),
+        validation=scores,
     )

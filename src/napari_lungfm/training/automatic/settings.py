@@ -10,11 +10,11 @@ from napari_lungfm.datasets.file_cohort import FileCohort
 from napari_lungfm.datasets.phantom_cohort import PhantomCohort
 from napari_lungfm.geometry import Structure
 from napari_lungfm.models.automatic.postprocessing import parse_steps
+from napari_lungfm.training.values import Count, Fraction, Positive
+
+__all__ = ["CohortSpec", "Count", "Fraction", "Positive", "StrictModel", "TrainingSettings"]
 
 CohortSpec = Annotated[FileCohort | PhantomCohort, Field(discriminator="kind")]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 
 
 class StrictModel(BaseModel):
@@ -66,6 +66,10 @@ class TrainingSettings(StrictModel):
             raise ValueError(str(error)) from error
         if twice:
             msg = "structures: one is listed twice"
+            raise ValueError(msg)
+        no_lungs = not {Structure.LEFT_LUNG, Structure.RIGHT_LUNG} & set(self.targets)
+        if no_lungs and "lung-constraint" in self.postprocessing:
+            msg = "postprocessing: lung-constraint needs a lung among the structures"
             raise ValueError(msg)
         return self
 

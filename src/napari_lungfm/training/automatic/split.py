@@ -6,6 +6,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from napari_lungfm._core.seeding import generator
 from napari_lungfm.models.automatic.trained import SeenPatient, hash_parts
+from napari_lungfm.training.automatic.cohort_check import CohortError
 
 #: The parts of a `Split`.
 PARTS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
@@ -44,7 +45,8 @@ class Split(Generic[C]):
 def split_cases(cases: Sequence[C], fraction: float, seed: int) -> Split[C]:
     """Set validation cases aside, by the seed and the names of the cases alone.
 
-    At least one is set aside where any is wanted, and at least one is left.
+    At least one is set aside where any is wanted, and at least one is left. Cases that are the
+    same CT stay together.
 
     Parameters
     ----------
@@ -54,16 +56,40 @@ def split_cases(cases: Sequence[C], fraction: float, seed: int) -> Split[C]:
         Part of them to set aside.
     seed
         Decides which.
+
+    Raises
+    ------
+    CohortError
+        If all cases are the same CT, so that none can be set aside.
     """
     if fraction == 0:
         return Split(tuple(cases), ())
     count = min(max(1, round(fraction * len(cases))), len(cases) - 1)
     ordered = sorted(cases, key=lambda case: case.name)
     order = generator("validation split", seed).permutation(len(ordered))
-    aside = {ordered[n].name for n in order[:count]}
+    aside: set[str] = set()
+    for n in order:
+        same = {case.name for case in ordered if case.image == ordered[n].image}
+        if len(aside) < count and len(aside | same) < len(cases):
+            aside |= same
+    if not aside:
+        msg = "all training cases are the same CT: there is none to set aside for validation"
+        raise CohortError(msg)
     return Split(
         tuple(case for case in cases if case.name not in aside),
         tuple(case for case in cases if case.name in aside),
+    )
+
+
+def told_of_same_images(cases: Sequence[KnownCase]) -> tuple[str, ...]:
+    """Return a line for every CT that stands in a training under several names."""
+    names: dict[str, list[str]] = {}
+    for case in cases:
+        names.setdefault(case.image, []).append(case.name)
+    return tuple(
+        f"cases {', '.join(map(repr, sorted(same)))} are the same CT: it counts {len(same)} times"
+        for same in names.values()
+        if len(same) > 1
     )
 
 

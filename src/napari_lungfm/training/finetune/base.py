@@ -109,7 +109,7 @@ def load_base(
     Raises
     ------
     ConfigError
-        If the model is of another kind than the recipe is for.
+        If the model is of another kind than the recipe is for, or takes no window.
     LungFMError
         If there is no such model, or its weights are missing or unusable.
     """
@@ -124,8 +124,11 @@ def load_base(
         base = BaseNetwork(network, FineTunedSettings(network="lungfm", base=facts))
     else:
         base = _from_catalogue(name, wanted)
-    if window is None or base.kind == "lungfm":
+    if window is None:
         return base
+    if base.kind == "lungfm":
+        msg = f"'{name}' sees HU as they are and takes no window; leave it out"
+        raise ConfigError(msg)
     seen = parse_window(window)
     settings = base.settings.model_copy(update={"window": (seen.level, seen.width)})
     return BaseNetwork(base.network, settings, base.description)

@@ -12,19 +12,20 @@ from napari_lungfm._core.exceptions import LungFMError
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.models.foundation.factory import parse_window
 from napari_lungfm.training.automatic.config import read_source
-from napari_lungfm.training.automatic.settings import (
-    Count,
-    StrictModel,
-    TrainingSettings,
-)
-from napari_lungfm.training.finetune.recipe import LungFMRecipe, MedSAMRecipe
+from napari_lungfm.training.automatic.settings import StrictModel, TrainingSettings
+from napari_lungfm.training.finetune.recipe import LungFMRecipe, MedSAMRecipe, ValidationPrompts
 from napari_lungfm.training.finetune.sam2.config import MaRecipe, OursRecipe, ZhuRecipe
 from napari_lungfm.training.fit import FitSettings
+from napari_lungfm.training.values import Count, WholeNumber
 
 #: What the simulated user of a training gives; ``mixed`` draws one or the other.
 PromptKind: TypeAlias = Literal["box", "point", "mixed"]
-#: How validation patients are prompted when the training has ended.
-ValidationPrompts: TypeAlias = Literal["every-slice", "one-slice"]
+#: Prompts that are of one kind each.
+PROMPT_KINDS: dict[PromptKind, tuple[Literal["box", "point"], ...]] = {
+    "box": ("box",),
+    "point": ("point",),
+    "mixed": ("box", "point"),
+}
 AnyRecipe: TypeAlias = Annotated[
     MedSAMRecipe | LungFMRecipe | ZhuRecipe | MaRecipe | OursRecipe, Field(discriminator="name")
 ]
@@ -57,8 +58,8 @@ class FineTuning(TrainingSettings):
     window
         What the model sees, such as ``lung`` or ``-600/1500``; by default as the base does.
     fraction
-        Percent of the training patients. The patients of a smaller part are among those of
-        every larger one of the same seed. Zero percent is zero-shot: the base itself.
+        Percent of the training patients, above 1. The patients of a smaller part are among those
+        of every larger one of the same seed. Zero percent is zero-shot: the base itself.
     seed
         Decides the part of the patients, the validation patients, and all draws.
     epochs
@@ -72,9 +73,11 @@ class FineTuning(TrainingSettings):
         Compute the activations of the image encoder twice rather than keep them: takes more
         time and far less memory.
     validation_clips
-        Samples per validation patient and structure that are measured after every epoch.
+        Samples per validation patient and structure that are measured after every epoch; with
+        mixed prompts each of them with a box and with a click.
     validation_prompts
-        How validation patients are prompted once the training has ended.
+        How validation patients are prompted once the training has ended; by default in the ways
+        that the recipe trains.
     workers
         Processes that prepare samples; ``None``: as many as the machine has cores to spare.
     fit
@@ -91,22 +94,33 @@ class FineTuning(TrainingSettings):
     window: str | None = None
     fraction: Annotated[float, Field(ge=0, le=100)] = 100
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: WholeNumber = 0
     epochs: Count | None = None
     samples_per_epoch: Count | None = None
     accumulate: Count = 1
     checkpoint_encoder: bool = False
     validation_clips: Count = 4
-    validation_prompts: tuple[ValidationPrompts, ...] = ("every-slice",)
-    workers: Annotated[int, Field(ge=0)] | None = None
+    validation_prompts: tuple[ValidationPrompts, ...] | None = None
+    workers: WholeNumber | None = None
     fit: FitOptions = FitOptions()
     keep: Literal["last", "best"] = "last"
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _recipe_has_options(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            msg = f"write {{name: {value}}}"
+            raise ValueError(msg)
+        return value
 
     @field_validator("fraction")
     @classmethod
     def _something_is_trained(cls, value: float) -> float:
         if value == 0:
             msg = "0 % of the patients is zero-shot: nothing is trained, run the base itself"
+            raise ValueError(msg)
+        if value <= 1:
+            msg = f"{value:g} is read as percent here; write {100 * value:g} for {100 * value:g} %"
             raise ValueError(msg)
         return value
 
@@ -125,6 +139,51 @@ class FineTuning(TrainingSettings):
             raise ValueError(msg) from error
         return self
 
+    @model_validator(mode="after")
+    def _everything_does_something(self) -> Self:
+        recipe = self.recipe
+        if self.checkpoint_encoder and not recipe.trains_encoder:
+            msg = (
+                f"checkpoint_encoder: the recipe '{recipe.name}' has no trained encoder whose "
+                "activations could be computed twice; leave it out"
+            )
+            raise ValueError(msg)
+        if self.window is not None and recipe.networks == "lungfm":
+            msg = "window: LungFM-S sees HU as they are and takes no window; leave it out"
+            raise ValueError(msg)
+        self.shares(self.fit.devices)
+        return self
+
+    def shares(self, devices: int) -> tuple[int, int]:
+        """Return the samples of a batch on every device, and the batches of a step.
+
+        A step has ``batch_size * accumulate`` samples, on however many devices.
+
+        Raises
+        ------
+        ValueError
+            If they cannot be shared out evenly.
+        """
+        batch, step = self.recipe.batch_size, self.recipe.batch_size * self.accumulate
+        if step % devices:
+            msg = (
+                f"recipe.batch_size: {batch} samples"
+                + (f" in each of {self.accumulate} batches" if self.accumulate > 1 else "")
+                + f" cannot be shared out evenly among {devices} devices; change batch_size, "
+                "accumulate or fit.devices"
+            )
+            raise ValueError(msg)
+        own = step // devices
+        most = -(-batch // devices)
+        size = max(n for n in range(1, most + 1) if own % n == 0)
+        return size, own // size
+
+    @property
+    def ways_to_validate(self) -> tuple[ValidationPrompts, ...]:
+        """How validation patients are prompted once the training has ended."""
+        chosen = self.validation_prompts
+        return self.recipe.validated if chosen is None else chosen
+
     def fit_settings(self) -> FitSettings:
         """Return how the fit is run."""
         return FitSettings(
@@ -135,8 +194,10 @@ class FineTuning(TrainingSettings):
         )
 
     def decided_by(self) -> dict[str, Any]:
-        """Return what decides the result, in plain values; titles and workers do not."""
-        left_out = {"summary", "workers", "fit", "cohort", "validation_prompts"}
+        """Return what decides the result, in plain values; titles, workers and room do not."""
+        names = ("summary", "workers", "fit", "cohort", "validation_prompts")
+        room = {"feature_mb", "feature_disk_gb"}
+        left_out: Any = {**dict.fromkeys(names, True), "recipe": room}
         return {"configuration": self.model_dump(mode="json", exclude=left_out)}
 
 

@@ -1,10 +1,12 @@
 """The end of a fine-tuning: what moved, how validation patients are segmented, the folder."""
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,9 +38,10 @@ from napari_lungfm.training.automatic.finish import StageListener, describe, lun
 from napari_lungfm.training.automatic.split import Split
 from napari_lungfm.training.finetune.base import BaseNetwork, write_weights
 from napari_lungfm.training.finetune.cases import StoredCase
-from napari_lungfm.training.finetune.config import FineTuning, ValidationPrompts
+from napari_lungfm.training.finetune.config import PROMPT_KINDS, FineTuning
 from napari_lungfm.training.finetune.moved import moved_weights
 from napari_lungfm.training.finetune.prompts import middle_click, tight_box
+from napari_lungfm.training.finetune.recipe import ValidationPrompts
 from napari_lungfm.training.fit import FitResult
 
 
@@ -82,7 +85,11 @@ def copied_state(network: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def finish(
-    ending: Ending, state: Mapping[str, Tensor], result: FitResult, notes: tuple[str, ...] = ()
+    ending: Ending,
+    state: Mapping[str, Tensor],
+    result: FitResult,
+    notes: tuple[str, ...] = (),
+    doubtful: tuple[str, ...] = (),
 ) -> TrainedModel:
     """Write the folder of a fine-tuned model; its description comes last.
 
@@ -95,7 +102,9 @@ def finish(
     result
         What the fit left.
     notes
-        What else must be said of it.
+        What else must be said of it; each is a warning too.
+    doubtful
+        The same, for whoever shows the result.
 
     Raises
     ------
@@ -124,6 +133,7 @@ def finish(
         out,
         files=(WEIGHTS,),
         notes=(*notes, *result.notes),
+        doubtful=doubtful,
         # The weights come from the patients of the base too.
         earlier=() if base is None else base.seen,
         family=family_of(settings.network),
@@ -188,7 +198,8 @@ def _validated(
 ) -> dict[str, dict[str, float | None]] | None:
     """Return the Dice of validation patients, segmented as users would: case → how → Dice."""
     aside = {case.name for case in ending.split.validation}
-    if not aside or not ending.config.validation_prompts:
+    ways = _ways(ending.config)
+    if not aside or not ways:
         return None
     model = model_of(
         ending.out / WEIGHTS,
@@ -203,18 +214,29 @@ def _validated(
     for number, source in enumerate(sources, start=1):
         case = load_for_training(source, ending.config.targets, lungs)
         scores[source.name] = {
-            f"{structure.title}, {_HOW[how]}": _dice(model, case, structure, how, ending.config)
+            f"{structure.title}, {title}": _dice(model, case, structure, how, kind)
             for structure in ending.config.targets
-            for how in ending.config.validation_prompts
+            for title, how, kind in ways
         }
         ending.tell("validating", number, len(sources))
     return scores
 
 
-_HOW: dict[ValidationPrompts, str] = {
-    "every-slice": "prompted on every slice",
-    "one-slice": "prompted on one slice",
+def _ways(config: FineTuning) -> list[tuple[str, ValidationPrompts, Literal["box", "point"]]]:
+    """Return how validation patients are prompted: what it is called, where, and with what."""
+    kinds = PROMPT_KINDS[config.prompts]
+    return [
+        (f"{'prompted' if len(kinds) == 1 else _WITH[kind]} {_WHERE[how]}", how, kind)
+        for how in config.ways_to_validate
+        for kind in kinds
+    ]
+
+
+_WHERE: dict[ValidationPrompts, str] = {
+    "every-slice": "on every slice",
+    "one-slice": "on one slice",
 }
+_WITH = {"box": "boxed", "point": "clicked"}
 
 
 def _dice(
@@ -222,16 +244,47 @@ def _dice(
     case: Case,
     structure: Structure,
     how: ValidationPrompts,
-    config: FineTuning,
+    kind: Literal["box", "point"],
 ) -> float | None:
     volume, reference = to_axial(case.volume), to_axial(case.reference)
     truth = reference.mask(int(structure))
     areas = truth.sum(axis=(1, 2))
     slices = np.flatnonzero(areas) if how == "every-slice" else [int(np.argmax(areas))]
-    prompts: list[Prompt] = [
-        middle_click(truth[z], int(z)) if config.prompts == "point" else tight_box(truth[z], int(z))
-        for z in slices
-    ]
+    give = middle_click if kind == "point" else tight_box
+    prompts: list[Prompt] = [give(truth[z], int(z)) for z in slices]
     found = segment_object(model, volume, prompts, fill=how == "one-slice", label=int(structure))
     dice = count_overlap(found.mask(int(structure)), truth).dice
     return None if math.isnan(dice) else round(dice, 6)
+
+
+def notes_on_validation(log: Path, metric: str, *, best: bool) -> tuple[str, ...]:
+    """Return what has to be said of the validation samples over the epochs of a fit.
+
+    Parameters
+    ----------
+    log
+        ``log.csv`` of the fit.
+    metric
+        Column of the mean Dice.
+    best
+        The weights are those of its best epoch; else those of the last one.
+    """
+    if not log.is_file():
+        return ()
+    with log.open(newline="", encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if row.get(metric)]
+    dice = {int(row["epoch"]): float(row[metric]) for row in rows}
+    if not dice:
+        return ()
+    highest = max(dice.values())
+    epochs = [epoch for epoch, value in dice.items() if value == highest]
+    if highest == 0:
+        kept = f"; the best weights are those of epoch {epochs[0]} for no reason" if best else ""
+        return (f"Dice of the validation samples was 0 after every epoch{kept}",)
+    if best and len(epochs) > 1:
+        listed = ", ".join(map(str, epochs))
+        return (
+            f"Dice of the validation samples was alike ({highest:g}) after the epochs {listed}; "
+            f"the weights are those of epoch {epochs[0]}",
+        )
+    return ()

@@ -180,7 +180,7 @@ class MedSAMTask(FineTuneTask):
             jitter=recipe.jitter * size / _PUBLISHED_SIZE,
             with_image=recipe.train_encoder,
         )
-        self.features = FrozenFeatures(recipe.feature_mb * 2**20)
+        self.features = None if recipe.train_encoder else FrozenFeatures.of(recipe)
         self._freeze()
         if checkpoint_encoder and recipe.train_encoder:
             checkpoint_blocks(self.network.image_encoder.blocks)
@@ -249,18 +249,18 @@ class MedSAMTask(FineTuneTask):
         return F.interpolate(torch.cat(found).float(), size, mode="bilinear", align_corners=False)
 
     def _embeddings(self, batch: list[PromptedSlice]) -> Tensor:
-        if self._recipe.train_encoder:
+        if self.features is None:
             images = torch.stack([each.image for each in batch if each.image is not None])
             embeddings: Tensor = self.network.image_encoder(images)
             return embeddings
-        return torch.cat([self._frozen(each) for each in batch])
+        return torch.cat([self._frozen(each, self.features) for each in batch])
 
-    def _frozen(self, each: PromptedSlice) -> Tensor:
+    def _frozen(self, each: PromptedSlice, features: FrozenFeatures) -> Tensor:
         def encode() -> tuple[Tensor, ...]:
             image = self._view.prepare(each.grey)[None].to(self.device)
             return (self.network.image_encoder(image),)
 
-        return self.features.get(each.key, encode, self.device)[0]
+        return features.get(each.key, encode, self.device)[0]
 
     def _loss(self, logits: Tensor, batch: list[PromptedSlice]) -> Tensor:
         truth = _truth(batch)

@@ -1,4 +1,4 @@
-"""No test patient is trained on: not by its name, not by its CT under another name."""
+"""Nobody is in a cohort twice: not by a name, not by a CT under another name."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,6 +10,36 @@ from napari_lungfm.datasets.cases import CaseSource, Cohort
 from napari_lungfm.models.automatic.trained import TrainedModel, hash_image
 from napari_lungfm.training.automatic.cohort_check import CohortError
 from napari_lungfm.training.finetune.cases import StoredCase
+
+
+def refuse_twins(cohort: Cohort, cases: Sequence[StoredCase]) -> None:
+    """Refuse a training set that has one CT under two names.
+
+    One of them could be set aside to validate what the other one taught, and would count twice in
+    the parts of a learning curve.
+
+    Parameters
+    ----------
+    cohort
+        The cohort.
+    cases
+        The training cases.
+
+    Raises
+    ------
+    CohortError
+        If there is such a CT; the message names its cases.
+    """
+    names: dict[str, list[str]] = {}
+    for case in cases:
+        names.setdefault(case.image, []).append(case.name)
+    twins = [" and ".join(f"'{name}'" for name in same) for same in names.values() if len(same) > 1]
+    if twins:
+        msg = (
+            f"cohort '{cohort.name}' would train on one CT under several names: "
+            f"{'; '.join(twins)}; leave out all but one of each"
+        )
+        raise CohortError(msg)
 
 
 def refuse_test_patients(

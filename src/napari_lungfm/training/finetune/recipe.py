@@ -1,13 +1,20 @@
 """What the recipes of all fine-tunings have in common. Nothing heavy is imported."""
 
-from typing import ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
-from napari_lungfm.training.automatic.settings import Count, Positive, StrictModel
+from pydantic import Field, model_validator
+
+from napari_lungfm.training.automatic.settings import StrictModel
+from napari_lungfm.training.values import Count, NotNegative, Positive, WholeNumber
 
 #: What comes up once before any comes up twice: every case, or every slice with a structure.
 Turn: TypeAlias = Literal["cases", "slices"]
 #: What a network is built like, and so which recipes fit it.
 NetworkKind: TypeAlias = Literal["sam", "sam2", "lungfm"]
+#: How validation patients are prompted when the training has ended.
+ValidationPrompts: TypeAlias = Literal["every-slice", "one-slice"]
+#: How features of a frozen encoder are kept: as they are, or rounded before their first use.
+FeaturePrecision: TypeAlias = Literal["exact", "float16"]
 
 
 class Recipe(StrictModel):
@@ -32,6 +39,8 @@ class Recipe(StrictModel):
 
     #: The networks that it is for.
     networks: ClassVar[NetworkKind]
+    #: What it teaches, and so how its validation patients are prompted by default.
+    validated: ClassVar[tuple[ValidationPrompts, ...]] = ("every-slice", "one-slice")
 
     clip: Count = 1
     batch_size: Count = 1
@@ -40,8 +49,46 @@ class Recipe(StrictModel):
     least_pixels: Count = 1
     clip_gradients: Positive | None = None
 
+    @property
+    def trains_encoder(self) -> bool:
+        """An image encoder is trained, whose activations can be computed twice."""
+        return True
 
-class MedSAMRecipe(Recipe):
+
+class FeatureRecipe(Recipe):
+    """A recipe that may leave the image encoder as it is and keep its features.
+
+    Parameters
+    ----------
+    feature_mb
+        MiB of memory for features; what has no room there goes to disk.
+    feature_disk_gb
+        GiB of disk for features, in the folder of the fit until it has ended; at most half of
+        what is free. What has no room there either is computed anew whenever it comes up.
+    feature_precision
+        ``"float16"`` halves features in float32, and rounds them before their first use, so that
+        what is learnt does not depend on the room.
+    """
+
+    feature_mb: WholeNumber = 2048
+    feature_disk_gb: NotNegative = 20.0
+    feature_precision: FeaturePrecision = "exact"
+
+    @model_validator(mode="after")
+    def _features_are_used(self) -> Self:
+        fields = FeatureRecipe.model_fields
+        changed = [
+            name
+            for name in ("feature_mb", "feature_disk_gb", "feature_precision")
+            if getattr(self, name) != fields[name].default
+        ]
+        if changed and self.trains_encoder:
+            msg = f"{changed[0]}: features of an encoder that is trained cannot be kept; leave out"
+            raise ValueError(msg)
+        return self
+
+
+class MedSAMRecipe(FeatureRecipe):
     """MedSAM's own: image encoder and mask decoder trained, prompt encoder frozen.
 
     Dice with squared terms + cross-entropy, AdamW without a schedule, boxes moved outward.
@@ -54,22 +101,26 @@ class MedSAMRecipe(Recipe):
         Most pixels, of 1024, by which each side of a box is moved outward.
     train_encoder
         Train the image encoder. Without, its features are computed once and used again.
-    feature_mb
-        MiB of memory for features of an encoder that is not trained.
     """
 
     networks: ClassVar[NetworkKind] = "sam"
+    validated: ClassVar[tuple[ValidationPrompts, ...]] = ("every-slice",)
 
     name: Literal["medsam"] = "medsam"
+    clip: Literal[1] = 1
     batch_size: Count = 2
     epochs: Count = 1000
     turn: Turn = "slices"
     least_pixels: Count = 100
     learning_rate: Positive = 1e-4
-    weight_decay: float = 0.01
-    jitter: int = 20
+    weight_decay: NotNegative = 0.01
+    jitter: Annotated[int, Field(ge=0, lt=1024)] = 20
     train_encoder: bool = True
-    feature_mb: Count = 2048
+
+    @property
+    def trains_encoder(self) -> bool:
+        """See `Recipe`."""
+        return self.train_encoder
 
 
 class LungFMRecipe(Recipe):
@@ -91,6 +142,21 @@ class LungFMRecipe(Recipe):
     epochs: Count = 200
     clip_gradients: Positive | None = 1.0
     learning_rate: Positive = 1e-4
-    weight_decay: float = 0.02
-    warm_up: int = 50
+    weight_decay: NotNegative = 0.02
+    warm_up: WholeNumber = 50
     walk: Count = 4
+
+    @property
+    def trains_encoder(self) -> bool:
+        """All of the network is trained, but its activations are few: none are computed twice."""
+        return False
+
+    @model_validator(mode="after")
+    def _walks_lie_in_clips(self) -> Self:
+        if self.walk >= self.clip:
+            msg = (
+                f"walk: {self.walk} slices beside a prompted one need clips of {self.walk + 1}, "
+                f"clip is {self.clip}; give a shorter walk or longer clips"
+            )
+            raise ValueError(msg)
+        return self

@@ -119,6 +119,16 @@ class ClipSource(torch.utils.data.Dataset[Any]):
     def __len__(self) -> int:
         return self._per_epoch
 
+    def reach(self) -> set[tuple[str, int]]:
+        """Return case and number of every slice that may come up."""
+        found: set[tuple[str, int]] = set()
+        for case, marked in zip(self._cases, self._marked, strict=True):
+            for z in {z for slices in marked.values() for z in slices}:
+                low = max(0, z - self._length + 1)
+                high = min(z, case.depth - self._length) + self._length
+                found |= {(case.name, near) for near in range(low, high)}
+        return found
+
     def __getitem__(self, item: tuple[int, int]) -> Any:
         """Return the clip of an epoch and a number in it, prepared."""
         epoch, place = item
@@ -148,10 +158,12 @@ class FixedClips(torch.utils.data.Dataset[Any]):
 
     Parameters
     ----------
-    cases, structures, length, seed, least_pixels, prepare
+    cases, structures, length, seed, least_pixels
         See `ClipSource`. Structures that a case lacks are left out.
     count
         Clips of every case and structure, or fewer where it is on fewer slices.
+    prepare
+        See `ClipSource`; every clip comes up once with each of them.
     """
 
     def __init__(
@@ -163,9 +175,9 @@ class FixedClips(torch.utils.data.Dataset[Any]):
         count: int,
         *,
         least_pixels: int = 1,
-        prepare: Callable[[FineTuneClip, np.random.Generator], Any] | None = None,
+        prepare: Sequence[Callable[[FineTuneClip, np.random.Generator], Any]] = (),
     ) -> None:
-        self._seed, self._prepare = seed, prepare
+        self._seed, self._prepare = seed, tuple(prepare)
         self._clips: list[tuple[StoredCase, str, range]] = []
         for case in cases:
             for name, slices in _slices_of(case, structures, least_pixels).items():
@@ -177,14 +189,19 @@ class FixedClips(torch.utils.data.Dataset[Any]):
                     self._clips.append((case, name, range(start, start + length)))
 
     def __len__(self) -> int:
-        return len(self._clips)
+        return len(self._clips) * max(1, len(self._prepare))
+
+    def reach(self) -> set[tuple[str, int]]:
+        """Return case and number of every slice that comes up."""
+        return {(case.name, z) for case, _, slices in self._clips for z in slices}
 
     def __getitem__(self, item: tuple[int, int]) -> Any:
         """Return the clip of a number, whatever the epoch, prepared."""
-        case, name, slices = self._clips[item[1]]
+        place, way = divmod(item[1], max(1, len(self._prepare)))
+        case, name, slices = self._clips[place]
         clip = cut_clip(case, name, slices)
         rng = generator("validation clip", self._seed, case.name, name, slices.start)
-        return clip if self._prepare is None else self._prepare(clip, rng)
+        return self._prepare[way](clip, rng) if self._prepare else clip
 
 
 def cut_clip(case: StoredCase, structure: str, slices: range) -> FineTuneClip:

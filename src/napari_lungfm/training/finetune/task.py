@@ -6,11 +6,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import Tensor
 
+from napari_lungfm.training.finetune.memory import FrozenFeatures
 from napari_lungfm.training.finetune.samples import FineTuneClip
 from napari_lungfm.training.lightning_import import pl
 
 #: Makes what a batch holds of a clip, in the processes that prepare data: windows, prompts,
-#: augmentation. Its draws come from the generator alone, which depends on the clip's number.
+#: augmentation. Its draws come from the generator alone, which depends on the clip's number. A
+#: dataclass, whose field ``prompts`` is the kind of prompts.
 Prepare: TypeAlias = Callable[[FineTuneClip, np.random.Generator], Any]
 
 
@@ -24,6 +26,8 @@ class FineTuneTask(pl.LightningModule):
 
     #: See `Prepare`; has to survive pickling.
     prepare: Prepare | None = None
+    #: Of an encoder that is not trained.
+    features: FrozenFeatures | None = None
 
     def result_state(self) -> Mapping[str, Tensor]:
         """Return the weights as the base network has them: names, shapes, float32."""

@@ -54,12 +54,6 @@ def test_a_recipe_of_another_network_is_refused(base: BaseNetwork) -> None:
         make_task(config, base, 10)
 
 
-def test_zhu_does_not_clip(base: BaseNetwork) -> None:
-    config = configured({"name": "zhu", "clip_gradients": 1.0})
-    with pytest.raises(ConfigError, match="clip_gradients"):
-        make_task(config, base, 10)
-
-
 def test_shipped_configurations_are_those_of_all_three() -> None:
     shipped = {name for name in shipped_fine_tunings() if name.startswith("medsam2-")}
     assert {"medsam2-zhu", "medsam2-ma", "medsam2-ours"} <= shipped

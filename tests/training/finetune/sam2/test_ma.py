@@ -15,7 +15,6 @@ from napari_lungfm.training.finetune.sam2.clips import PreparedClip
 from napari_lungfm.training.finetune.sam2.config import MaRecipe
 from napari_lungfm.training.finetune.sam2.ma import MaTask, clip_batch
 from napari_lungfm.training.finetune.sam2.stock import training_module
-from napari_lungfm.training.finetune.sam2.track import clip_dice
 
 Prepared = Callable[..., PreparedClip]
 
@@ -237,22 +236,3 @@ def test_activations_computed_twice_change_nothing(
         if one.grad is not None:
             torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-7)
     assert plain.result_state().keys() == twice.result_state().keys()
-
-
-@pytest.mark.slow
-def test_one_clip_is_learnt_by_heart(
-    base: BaseNetwork, prepared: Prepared, taught: Callable[..., list[float]]
-) -> None:
-    recipe = MaRecipe(
-        **{**QUICK, "clip": 2},
-        **UNCHANGED,
-        mask_prompts=0,
-        prompted_slices=1,
-        corrected_slices=1,
-        learning_rate=1e-3,
-        encoder_learning_rate=1e-3,
-    )
-    task = MaTask(base, recipe, "box", steps=150)
-    clip = prepared(task, 2)
-    taught(task, [clip], 20)
-    assert float(clip_dice(task.eval().network, clip)) >= 0.98

@@ -73,20 +73,3 @@ def test_activations_computed_twice_still_teach_the_adapters(
     adapters = {name: p for name, p in task.named_parameters() if ".lora_B." in name}
     assert adapters
     assert any(p.grad is not None and bool(p.grad.any()) for p in adapters.values())
-
-
-@pytest.mark.slow
-def test_one_clip_is_learnt_by_heart(
-    base: BaseNetwork, prepared: Prepared, taught: Callable[..., list[float]]
-) -> None:
-    recipe = OursRecipe(
-        **{**PLAIN, "clip": 2},
-        mask_prompts=0,
-        corrections=1,
-        learning_rate=2e-3,
-        adapter_learning_rate=1e-3,
-    )
-    task = OursTask(base, recipe, "box", steps=150)
-    clip = prepared(task, 2)
-    taught(task, [clip], 30)
-    assert float(clip_dice(task.eval().network, clip)) >= 0.98

@@ -108,6 +108,19 @@ def test_features_are_computed_once(base: BaseNetwork, prepared: Prepared) -> No
     assert not task.network.image_encoder.training
 
 
+def test_validation_takes_the_features_that_are_known(
+    base: BaseNetwork, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = ZhuTask(base, ZhuRecipe(clip=3), "box").eval()
+    clip = prepared(task, 3)
+    logged = []
+    monkeypatch.setattr(task, "log", lambda name, value, **options: logged.append(float(value)))
+    for _ in range(2):
+        task.validation_step([clip], 0)
+    assert (task.features.computed, task.features.reused) == (3, 3)
+    assert logged == [float(clip_dice(task.network, clip))] * 2
+
+
 def test_every_second_slice_is_prompted(base: BaseNetwork, prepared: Prepared) -> None:
     task = ZhuTask(base, ZhuRecipe(clip=5), "point").train()
     found = task.losses(prepared(task, 5))
@@ -142,14 +155,3 @@ def test_two_clips_one_by_one_are_a_batch_of_two(
     for one, other in zip(*(task.parameters() for task in tasks), strict=True):
         if one.grad is not None:
             torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.slow
-def test_one_clip_is_learnt_by_heart(
-    base: BaseNetwork, prepared: Prepared, taught: Callable[..., list[float]]
-) -> None:
-    recipe = ZhuRecipe(learning_rate=1e-3, memory_learning_rate=1e-3)
-    task = ZhuTask(base, recipe, "box")
-    clip = prepared(task, 2)
-    taught(task, [clip], 210)
-    assert float(clip_dice(task.eval().network, clip)) >= 0.98

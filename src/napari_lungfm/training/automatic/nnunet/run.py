@@ -21,10 +21,14 @@ from napari_lungfm.models.automatic.nnunet_settings import (
 from napari_lungfm.models.automatic.protocol import AutomaticModel
 from napari_lungfm.models.automatic.trained import WEIGHTS, TrainedModel
 from napari_lungfm.models.foundation.runtime import pick_device
+from napari_lungfm.training.around import LOG
 from napari_lungfm.training.automatic.finish import (
     StageListener,
     describe,
+    doubts,
+    keep_cases,
     lungs_model,
+    refuse_other_cases,
     validation_scores,
 )
 from napari_lungfm.training.automatic.nnunet.config import NNUNetTraining
@@ -37,7 +41,14 @@ from napari_lungfm.training.automatic.nnunet.export import (
 )
 from napari_lungfm.training.automatic.nnunet.process import run_worker
 from napari_lungfm.training.automatic.nnunet.worker import Request
-from napari_lungfm.training.automatic.split import Split, hash_cases, hash_split, split_cases
+from napari_lungfm.training.automatic.overlap import refuse_test_images
+from napari_lungfm.training.automatic.split import (
+    Split,
+    hash_cases,
+    hash_split,
+    split_cases,
+    told_of_same_images,
+)
 from napari_lungfm.training.fit import FitListener, FitProgress, FitSettings, FitStart
 
 
@@ -86,6 +97,7 @@ def train_nnunet(
         progress=lambda done, total: tell("preparing", done, total),
     )
     split = split_cases(cases, config.validation, config.seed)
+    refuse_test_images(cohort, cases, run)
     notes = _begin(config, cases, split, run, device, resume)
     write_text(out / "config.yaml", config.to_yaml())
     write_dataset(raw, split, config.targets)
@@ -112,7 +124,16 @@ def train_nnunet(
         model = _model(config, settings, out, device)
         scores = validation_scores(model, config, cohort, split, device, tell)
     return describe(
-        config, cohort, cases, split, out, files=files, notes=notes, validation=scores, **facts
+        config,
+        cohort,
+        cases,
+        split,
+        out,
+        files=files,
+        notes=(*notes, *told_of_same_images(cases)),
+        doubtful=doubts(out / LOG, scores),
+        validation=scores,
+        **facts,
     )
 
 
@@ -133,8 +154,10 @@ def _begin(
     )
     path = run / "run.json"
     if not (resume and path.is_file()):
+        keep_cases(run, cases)
         write_json(path, start.to_dict())
         return ()
+    refuse_other_cases(run, cases)
     notes = list(start.compare(path))
     if not any(run.glob("nnUNet_results/*/*/fold_0/checkpoint_*.pth")):
         return ()  # nothing was trained yet

@@ -31,7 +31,12 @@ from napari_lungfm._core.files import write_text
 from napari_lungfm._core.seeding import stable_hash
 from napari_lungfm._core.torchvision_ops import ensure_torchvision_ops
 from napari_lungfm.models.automatic.nnunet_folders import write_nnunet_files, write_weights
-from napari_lungfm.models.automatic.nnunet_settings import DATASET, PLANS
+from napari_lungfm.models.automatic.nnunet_settings import (
+    DATASET,
+    PLANS,
+    SMALL_PLANS,
+    SMALL_TRAINER,
+)
 from napari_lungfm.models.automatic.trained import WEIGHTS
 from napari_lungfm.training.automatic.cohort_check import CohortError
 
@@ -40,7 +45,7 @@ _CHECKPOINT_EVERY = 10
 #: Preset → names of plans and of the trainer's class.
 _NAMES = {
     "default": ("nnUNetPlans", "nnUNetTrainer"),
-    "small": ("nnUNetPlansSmall", "LungFMSmallTrainer"),
+    "small": (SMALL_PLANS, SMALL_TRAINER),
 }
 _KINDS: tuple[tuple[type[LungFMError], str], ...] = (
     (ConfigError, "config"),

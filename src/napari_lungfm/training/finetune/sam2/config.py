@@ -4,14 +4,11 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from napari_lungfm.training.automatic.settings import Count, Fraction, Positive
-from napari_lungfm.training.finetune.recipe import NetworkKind, Recipe
-
-NotNegative = Annotated[float, Field(ge=0)]
-WholeNumber = Annotated[int, Field(ge=0)]
+from napari_lungfm.training.finetune.recipe import FeatureRecipe, NetworkKind, Recipe
+from napari_lungfm.training.values import Count, Fraction, NotNegative, Positive, WholeNumber
 
 
-class ZhuRecipe(Recipe):
+class ZhuRecipe(FeatureRecipe):
     """Medical SAM 2's, as ``train_3d.py`` of its authors has it; the encoders are not trained.
 
     Clips begin with a prompted slice. The loss on prompted slices trains the mask decoder, the
@@ -27,8 +24,6 @@ class ZhuRecipe(Recipe):
         Of Adam on the mask decoder.
     memory_learning_rate
         Of Adam on the memory. Weights that are kept in bfloat16 do not move by so little.
-    feature_mb
-        MiB of memory for the features of the encoder, which is not trained.
     """
 
     networks: ClassVar[NetworkKind] = "sam2"
@@ -41,7 +36,24 @@ class ZhuRecipe(Recipe):
     positive_weight: Positive = 2.0
     learning_rate: Positive = 1e-4
     memory_learning_rate: NotNegative = 1e-8
-    feature_mb: Count = 2048
+
+    @property
+    def trains_encoder(self) -> bool:
+        """See `Recipe`."""
+        return False
+
+    @model_validator(mode="after")
+    def _does_what_it_says(self) -> Self:
+        if self.prompt_every > self.clip:
+            msg = (
+                f"prompt_every: {self.prompt_every} is beyond the {self.clip} slices of a clip, of "
+                f"which only the first one would be prompted; give {self.clip} for that"
+            )
+            raise ValueError(msg)
+        if self.clip_gradients is not None:
+            msg = "clip_gradients: the recipe 'zhu' does not clip; leave it out"
+            raise ValueError(msg)
+        return self
 
 
 class StockRecipe(Recipe):

@@ -1,6 +1,7 @@
 """What the fine-tunings of SAM 2 have in common."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,8 +9,13 @@ from torch import Tensor
 
 from napari_lungfm.training.finetune.base import BaseNetwork
 from napari_lungfm.training.finetune.config import PromptKind
-from napari_lungfm.training.finetune.sam2.clips import ClipPreparation, PreparedClip
-from napari_lungfm.training.finetune.sam2.track import clip_dice
+from napari_lungfm.training.finetune.memory import Features
+from napari_lungfm.training.finetune.sam2.clips import (
+    ClipPreparation,
+    PreparedClip,
+    network_input,
+)
+from napari_lungfm.training.finetune.sam2.track import clip_dice, encoder_maps
 from napari_lungfm.training.finetune.task import FineTuneTask
 
 
@@ -42,8 +48,13 @@ class Sam2FineTuneTask(FineTuneTask):
 
     def validation_step(self, batch: list[PreparedClip], number: int) -> None:
         """Log the mean Dice of clips that are prompted once and walked through."""
-        dice = torch.stack([clip_dice(self.network, clip) for clip in batch])
-        self.log("validation/dice", dice.mean(), batch_size=len(batch), sync_dist=True)
+        scores = [clip_dice(self.network, clip, partial(self.maps, clip)) for clip in batch]
+        dice = torch.stack(scores).mean()
+        self.log("validation/dice", dice, batch_size=len(batch), sync_dist=True)
+
+    def maps(self, clip: PreparedClip, place: int) -> Features:
+        """Return what the image encoder makes of the slice at a place of a clip."""
+        return encoder_maps(self.network, network_input(clip.grey[place : place + 1]))
 
     def transfer_batch_to_device(
         self, batch: list[PreparedClip], device: torch.device, dataloader_idx: int

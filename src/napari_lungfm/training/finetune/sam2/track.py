@@ -1,6 +1,6 @@
 """Encoded slices of a clip, and the walk of a network in use through them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -39,7 +39,9 @@ def frame_of(network: Any, maps: Sequence[Tensor]) -> Frame:
 
 
 @torch.no_grad()
-def clip_dice(network: Any, clip: PreparedClip) -> Tensor:
+def clip_dice(
+    network: Any, clip: PreparedClip, maps: Callable[[int], Features] | None = None
+) -> Tensor:
     """Return the Dice of a clip that is prompted once and walked through both ways.
 
     The prompt is on the slice with most of the structure: its tight box, or a click where it is
@@ -51,6 +53,8 @@ def clip_dice(network: Any, clip: PreparedClip) -> Tensor:
         A ``SAM2Base``, in inference mode.
     clip
         The clip.
+    maps
+        Returns `encoder_maps` of the slice at a place of the clip, where they are known.
     """
     areas = clip.truth.flatten(1).sum(dim=1)
     anchor, count = int(areas.argmax()), len(areas)
@@ -59,8 +63,11 @@ def clip_dice(network: Any, clip: PreparedClip) -> Tensor:
     points = prompt_of(clip.truth[anchor], boxed=clip.boxed)
     order = [anchor, *range(anchor + 1, count), *range(anchor - 1, -1, -1)]
     for place in order:
-        image = network_input(clip.grey[place : place + 1])
-        frame = frame_of(network, encoder_maps(network, image))
+        if maps is None:
+            found_maps = encoder_maps(network, network_input(clip.grey[place : place + 1]))
+        else:
+            found_maps = maps(place)
+        frame = frame_of(network, found_maps)
         if place == anchor - 1:  # the walk down knows the prompted slice, not the walk up
             outputs["non_cond_frame_outputs"] = {}
         answer = network.track_step(

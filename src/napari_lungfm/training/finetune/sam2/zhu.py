@@ -21,17 +21,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from napari_lungfm._core.exceptions import ConfigError
 from napari_lungfm._core.seeding import generator
 from napari_lungfm.models.foundation.sam2_prompts import PointInputs
 from napari_lungfm.training.finetune.base import BaseNetwork
 from napari_lungfm.training.finetune.config import PromptKind
-from napari_lungfm.training.finetune.memory import FrozenFeatures
+from napari_lungfm.training.finetune.memory import Features, FrozenFeatures
 from napari_lungfm.training.finetune.sam2.clips import PreparedClip, network_input, prompt_of
 from napari_lungfm.training.finetune.sam2.config import ZhuRecipe
 from napari_lungfm.training.finetune.sam2.task import Sam2FineTuneTask
 from napari_lungfm.training.finetune.sam2.track import encoder_maps, frame_of
-from napari_lungfm.training.promptable.sam2_episodes import Frame
 
 #: What the loss on tracked slices trains, as the authors list it.
 MEMORY_PARTS = ("memory_attention", "memory_encoder", "obj_ptr_proj", "mask_downsample")
@@ -64,12 +62,9 @@ class ZhuTask(Sam2FineTuneTask):
     """
 
     def __init__(self, base: BaseNetwork, recipe: ZhuRecipe, prompts: PromptKind) -> None:
-        if recipe.clip_gradients is not None:
-            msg = "recipe.clip_gradients: the recipe 'zhu' does not clip; leave it out"
-            raise ConfigError(msg)
         super().__init__(base.network, base, prompts, begin_marked=False)
         self._recipe = recipe
-        self.features = FrozenFeatures(recipe.feature_mb * 2**20)
+        self._frozen = self.features = FrozenFeatures.of(recipe)
         self.network.requires_grad_(False)
         for part in self._trained():
             part.requires_grad_(True)
@@ -131,7 +126,7 @@ class ZhuTask(Sam2FineTuneTask):
         *,
         prompted: bool,
     ) -> tuple[Tensor, dict[str, Any]]:
-        frame, truth = self._frame(clip, place), clip.truth[place]
+        frame, truth = frame_of(self.network, self.maps(clip, place)), clip.truth[place]
         points, mask = self._prompt(clip, place) if prompted else (None, None)
         _, heads, _, _ = self.network._track_step(
             frame_idx=place,
@@ -170,12 +165,13 @@ class ZhuTask(Sam2FineTuneTask):
             return None, torch.zeros_like(truth)[None, None].float()
         return prompt_of(truth, boxed=clip.boxed, rng=generator("click", clip.seed, place)), None
 
-    def _frame(self, clip: PreparedClip, place: int) -> Frame:
-        def encode() -> tuple[Tensor, ...]:
+    def maps(self, clip: PreparedClip, place: int) -> Features:
+        """See `Sam2FineTuneTask`; every slice is encoded once."""
+
+        def encode() -> Features:
             return encoder_maps(self.network, network_input(clip.grey[place : place + 1]))
 
-        maps = self.features.get((clip.case, clip.slices[place]), encode, clip.grey.device)
-        return frame_of(self.network, maps)
+        return self._frozen.get((clip.case, clip.slices[place]), encode, clip.grey.device)
 
     @contextmanager
     def _decoder_as_given(self) -> Iterator[None]:

@@ -1,0 +1,72 @@
+"""Closing a case: its layers go, and what it held in memory; its session stays on disk."""
+
+from napari.layers import Image
+
+from napari_lungfm.gui.annotation.cases import bring_to_top, same_case
+from napari_lungfm.gui.annotation.controller import Controller
+from napari_lungfm.gui.annotation.notices import explain
+from napari_lungfm.gui.annotation.session_files import SAVED
+from napari_lungfm.gui.annotation.work import NoSessionError
+
+
+class Closing:
+    """Closes the case that is chosen.
+
+    Parameters
+    ----------
+    controller
+        What is annotated.
+    """
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+
+    @property
+    def possible(self) -> bool:
+        """Whether there is a case to close."""
+        return self._controller.image is not None
+
+    @property
+    def would_lose(self) -> bool:
+        """Whether masks would be lost: those of a session that is kept nowhere."""
+        here = self._controller.annotation
+        drawn = any(each.masks for each in self._controller.objects.values())
+        return here is not None and here.log is None and drawn
+
+    def close(self) -> None:
+        """Save the session a last time, and take the case away; a propagation is cancelled."""
+        controller = self._controller
+        image, here = controller.image, controller.annotation
+        if image is None:
+            return
+        # napari's canvas can break down when an image below others is taken out, not when it is
+        # on top; what is moved has to be drawn once, so that the rest comes later.
+        bring_to_top(controller.viewer, image)
+        if here is None or not here.ready or here.log is None:
+            controller.defer(lambda: self._take_away(image))
+            return
+        path, engine = here.log.with_suffix(SAVED), controller.engine
+
+        def failed(error: BaseException) -> None:
+            if isinstance(error, NoSessionError):
+                self._take_away(image)
+                return
+            notice = explain(error)
+            controller.say(notice.level, f"'{image.name}' was not closed. {notice.text}")
+
+        controller.cancel()
+        controller.submit(lambda _: engine.save(path), lambda _: self._take_away(image), failed)
+
+    def _take_away(self, image: Image) -> None:
+        controller, layers = self._controller, self._controller.viewer.layers
+        if image not in layers:
+            return
+        kept = controller.annotation is not None and bool(controller.objects)
+        kept = kept and controller.log is not None
+        controller.end()
+        for layer in [each for each in layers if each is image or same_case(each, image)]:
+            layers.remove(layer)
+        engine = controller.engine
+        controller.submit(lambda _: engine.forget(), lambda _: None)
+        then = " Its session is kept: open the image again to go on with it." if kept else ""
+        controller.say("done", f"Closed '{image.name}'.{then}")

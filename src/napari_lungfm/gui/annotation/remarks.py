@@ -1,0 +1,25 @@
+"""What there is to know of a model on an image before its masks are believed."""
+
+import contextlib
+
+from napari_lungfm._core.exceptions import LungFMError
+from napari_lungfm.geometry import Volume
+from napari_lungfm.models.registry import trained_model
+from napari_lungfm.preprocessing.windowing import told_if_no_hu
+
+
+def remark_on(name: str, volume: Volume) -> str:
+    """Return one line, empty where there is nothing to say.
+
+    Parameters
+    ----------
+    name
+        Of the model; see `create_model` and `create_automatic_model`.
+    volume
+        The image.
+    """
+    notes = [told_if_no_hu(volume)]
+    with contextlib.suppress(LungFMError):  # a model that is not one of ours
+        description = trained_model(name)
+        notes.append(None if description is None else description.told_if_seen(volume))
+    return " ".join(f"Note: {note}." for note in notes if note)
