@@ -183,6 +183,8 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for theme in arguments.themes:
+        # Sessions of the theme before would be offered to be restored.
+        os.environ["NAPARI_LUNGFM_SESSIONS"] = str(_SCRATCH / f"sessions-{theme}")
         studio = Studio(arguments.out, arguments.sample, tuple(arguments.size))
         for name in arguments.steps:
             STEPS[name](studio, theme)
