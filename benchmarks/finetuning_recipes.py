@@ -3,10 +3,11 @@
     P="taskset -c 0 env OMP_NUM_THREADS=1 .venv/bin/python benchmarks/finetuning_recipes.py"
     $P base OUT --bank BANK     # trains a small SAM 2, and writes a ViT of random weights
     $P compare OUT              # recipes and settings at equal CPU time, on validation patients
+    $P again OUT --seed 1       # some of them once more: what does a fit's seed change?
     $P curve OUT                # 0, 25, 50, 75 and 100 %, on test patients
 
-Every step goes on where it was interrupted; the last two write what there is to
-``--results``. BANK is a folder of clips of the generator that LungFM-S learns from,
+Every step goes on where it was interrupted; those after the first write
+what there is to ``--results``. BANK is a folder of clips of the generator that LungFM-S learns from,
 ``training.synthetic.fill_bank(BANK, 1, range(2450))``, on which the small SAM 2 is trained as in
 ``lungfm_s_design.py``.
 
@@ -99,7 +100,7 @@ OURS_AS_MA = {
     "prompted_slices": 1, "corrected_slices": 1, "corrections": 2, "degrees": 15.0, "shear": 0.0,
     "learning_rate": 5e-4, "encoder_learning_rate": 5e-4, "layer_decay": 1.0,
 }  # fmt: skip
-WHOLE_ENCODER = "ours, faster, whole encoder"
+WHOLE_ENCODER, WHOLE = "ours, faster, whole encoder", "ours, whole encoder"
 RIVALS[WHOLE_ENCODER] = ("ma", OURS_AS_MA)
 
 
@@ -283,9 +284,11 @@ def do(config: BenchmarkConfig, out: Path, base: Path) -> tuple[RunFolder, dict[
 
 
 # ---------------------------------------------------------------------- the comparison
-def compare_config(steps: dict[str, int], out: Path, tiny: bool) -> BenchmarkConfig:
+def compare_config(steps: dict[str, int], out: Path, tiny: bool, seed: int = 0) -> BenchmarkConfig:
     patients = cohort("cone-beam-validation", 8, *((4, 2) if tiny else (16, 12)))
     trainings = [training(title, title, n, COMPARED) for title, n in steps.items()]
+    for method in trainings:
+        method["settings"]["seed"] = seed
     return configuration("finetuning-recipes-compare", patients, trainings, COMPARED, [SEED], out)
 
 
@@ -310,12 +313,26 @@ def compare(options: argparse.Namespace) -> None:
     write_results(options.out, options.results)
 
 
+def compare_again(options: argparse.Namespace) -> None:
+    """Fit some of the rivals once more with another seed, which decides nothing."""
+    file = options.out / "comparison.json"
+    found = json.loads(file.read_text(encoding="utf-8"))
+    seconds, seed = found["cpu_seconds_each"], options.seed
+    steps = steps_in(seconds, options.rivals, options.out, options.tiny)
+    config = compare_config(steps, options.out, options.tiny, seed)
+    folder, cpu = do(config, options.out / f"compare-seed-{seed}", options.out)
+    rows = comparison(folder.load(), RIVALS, steps, cpu)
+    again = {str(seed): [row for row in rows if row["title"] in options.rivals]}
+    write_json(file, found | {"again": found.get("again", {}) | again})
+    write_results(options.out, options.results)
+
+
 def chosen(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """Return the best settings of every recipe."""
+    """Return the best settings of every recipe, and of `ours` without adapters: curve → title."""
     table = pd.DataFrame([row for row in rows if row["title"] in RIVALS])
-    table = table[table["title"] != WHOLE_ENCODER]  # told by another recipe's options
-    best = table.loc[table.groupby("recipe", sort=False)["mean"].idxmax()]
-    return dict(zip(best["recipe"], best["title"], strict=True))
+    table["curve"] = table["recipe"].where(table["title"] != WHOLE_ENCODER, WHOLE)
+    best = table.loc[table.groupby("curve", sort=False)["mean"].idxmax()]
+    return dict(zip(best["curve"], best["title"], strict=True))
 
 
 # ---------------------------------------------------------------------- the curves
@@ -367,6 +384,15 @@ def main() -> None:
     base.set_defaults(run=make_bases)
     against = steps.add_parser("compare", help="recipes and settings at equal cost")
     against.set_defaults(run=compare)
+    again = steps.add_parser("again", help="some rivals with another seed")
+    again.add_argument("--seed", type=int, default=1)
+    again.add_argument(
+        "--rivals",
+        nargs="+",
+        choices=list(RIVALS),
+        default=[WHOLE_ENCODER, "ours, faster", "ours, faster, rank 2"],
+    )
+    again.set_defaults(run=compare_again)
     curve = steps.add_parser("curve", help="parts of the training patients")
     curve.add_argument("--seeds", type=int, nargs="+", default=[1])
     curve.add_argument("--test", type=int, default=24, help="test patients")
@@ -374,7 +400,8 @@ def main() -> None:
     for step in steps.choices.values():
         step.add_argument("out", type=Path, help="folder of everything")
     for step in (against, curve):
-        step.add_argument("--seconds", type=float, default=60.0, help="CPU time of a training")
+        step.add_argument("--seconds", type=float, default=40.0, help="CPU time of a training")
+    for step in (against, again, curve):
         step.add_argument("--tiny", action="store_true", help="few patients, to try it out")
         step.add_argument("--results", type=Path, default=HERE / "results" / "finetuning_recipes")
     options = parser.parse_args()

@@ -16,8 +16,8 @@ from napari_lungfm.benchmark.store import RunFolder
 from napari_lungfm.evaluation.statistics import bootstrap_mean
 
 SAM2, VIT, ELLIPSE = "sam2-small", "vit-small", "prompt-ellipse"
-#: Recipe → what it begins with.
-BASES = {"ours": SAM2, "zhu": SAM2, "ma": SAM2, "medsam": VIT}
+#: Recipe, or `ours` with all of the encoder in place of adapters → what it begins with.
+BASES = {"ours": SAM2, "ours, whole encoder": SAM2, "zhu": SAM2, "ma": SAM2, "medsam": VIT}
 
 
 # ---------------------------------------------------------------------- the comparison
@@ -92,7 +92,15 @@ def comparison_lines(found: dict[str, Any]) -> list[str]:
         name = f"**{row['title']}**" if row["title"] in found["chosen"].values() else row["title"]
         start = [name, str(row["steps"] or "–"), spent]
         lines.append("| " + " | ".join([*start, *cells, mean, behind]) + " |")
-    lines += ["", "Bold: the best of a recipe, with which its curve is drawn.", ""]
+    lines += ["", "Bold: the settings with which curves are drawn.", ""]
+    before = {row["title"]: row for row in rows}
+    for seed, repeated in found.get("again", {}).items():
+        told = [
+            f"*{row['title']}* {interval({**row, 'dice': row['mean']})}, before "
+            f"{before[row['title']]['mean']:.3f}"
+            for row in repeated
+        ]
+        lines += [f"Fitted once more, with seed {seed}: {'; '.join(told)}.", ""]
     changed = [row for row in rows if row["changes"]]
     lines += [
         f"- *{row['title']}*: `{row['recipe']}` with "
@@ -188,12 +196,20 @@ def base_lines(base: dict[str, Any]) -> list[str]:
 
 
 def report_tables(folder: Path) -> list[str]:
-    """Return the tables over training parts as the run's own report has them."""
+    """Return the tables over training parts as the run's own report has them.
+
+    Its tables do not say whose they are; what it says of the curves does, in the same order.
+    """
     files = sorted((folder / "report" / "tables").glob("*--paper.md"))
     lines = ["## Tables III and IV as the report writes them", ""]
     for file in files:
-        lines += [line.replace("# ", "### ", 1) if line.startswith("#") else line
-                  for line in file.read_text(encoding="utf-8").splitlines()]  # fmt: skip
+        text = file.read_text(encoding="utf-8").splitlines()
+        whose = iter(line.split(": ")[0] for line in text if " · " in line.split(": ")[0])
+        for line in text:
+            if line.startswith("#"):
+                lines.append(f"### {next(whose)}: {line.lstrip('# ')}")
+            else:
+                lines.append(line + "  " if ": Largest" in line else line)
     return [*lines, ""] if files else []
 
 
