@@ -6,8 +6,8 @@
     $P again OUT --seed 1       # some of them once more: what does a fit's seed change?
     $P curve OUT                # 0, 25, 50, 75 and 100 %, on test patients
 
-Every step goes on where it was interrupted; those after the first write
-what there is to ``--results``. BANK is a folder of clips of the generator that LungFM-S learns from,
+Every step goes on where it was interrupted; those after the first write what there is to
+``--results``. BANK is a folder of clips of the generator that LungFM-S learns from, made by
 ``training.synthetic.fill_bank(BANK, 1, range(2450))``, on which the small SAM 2 is trained as in
 ``lungfm_s_design.py``.
 

@@ -337,6 +337,9 @@ def test_what_is_to_be_known_of_model_and_image_is_told(bench, viewer, volume, m
     from napari_lungfm.gui.annotation import remarks
 
     class Trained:
+        def told_if_small(self):
+            return "it is small"
+
         def told_if_seen(self, image):
             return f"it has seen {image.shape}"
 
@@ -345,7 +348,7 @@ def test_what_is_to_be_known_of_model_and_image_is_told(bench, viewer, volume, m
     bench.controller.remarked.connect(told.append)
     bench.controller.use(Tool.BOX)
     bench.settle()
-    assert told[-1] == f"Note: it has seen {volume.shape}."
+    assert told[-1] == f"Note: it is small. Note: it has seen {volume.shape}."
     bench.place.comparing.run_automatic("lungs-classical")
     bench.settle(timeout=60)
     assert bench.notices[-1].level in ("warning", "error")

@@ -116,9 +116,8 @@ def _tell_of_training(description: "TrainedModel | None", volume: "Volume") -> d
     """
     if description is None:
         return {"small": False, "seen": None}
-    if description.small:
-        title = description.title
-        note(f"note: '{title}' was trained with a preset for demonstrations; do not rely on it")
+    if (small := description.told_if_small()) is not None:
+        note(f"note: {small}")
     patient = description.find_seen(volume)
     if patient is None:
         return {"small": description.small, "seen": False if description.seen else None}

@@ -87,6 +87,8 @@ def _report(description: "TrainedModel", out: Path, as_json: bool) -> None:
         values = [value for case in scores if (value := case[how]) is not None]
         mean = sum(values) / len(values) if values else float("nan")
         note(f"validation: {how}: mean Dice {mean:.4f} over {len(values)} cases")
+    for text in description.notes:
+        note(text)
     for module, moved in description.settings["moved"].items():
         note(f"moved: {100 * moved['moved']:.1f} % of the weights of {module}")
     base = description.settings["base"]

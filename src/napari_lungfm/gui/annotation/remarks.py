@@ -21,5 +21,6 @@ def remark_on(name: str, volume: Volume) -> str:
     notes = [told_if_no_hu(volume)]
     with contextlib.suppress(LungFMError):  # a model that is not one of ours
         description = trained_model(name)
-        notes.append(None if description is None else description.told_if_seen(volume))
+        if description is not None:
+            notes += [description.told_if_small(), description.told_if_seen(volume)]
     return " ".join(f"Note: {note}." for note in notes if note)

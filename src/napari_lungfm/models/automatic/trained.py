@@ -164,6 +164,12 @@ class TrainedModel(_Model):
         patient = self.find_seen(volume)
         return None if patient is None else self.told_of(patient)
 
+    def told_if_small(self) -> str | None:
+        """Say in a line that a preset for demonstrations trained it; ``None`` where none did."""
+        if not self.small:
+            return None
+        return f"'{self.title}' was trained with a preset for demonstrations; do not rely on it"
+
     def told_of(self, patient: SeenPatient) -> str:
         """Say in a line that a patient's image was seen in the training."""
         return (
