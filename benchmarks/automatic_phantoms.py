@@ -30,14 +30,14 @@ from napari_lungfm.training.automatic.settings import TrainingSettings
 
 
 def cohort(arguments: argparse.Namespace) -> PhantomCohort:
-    """Return the phantoms: whole chests of 346 mm, tumours of 15 to 60 mm."""
+    """Return the phantoms: chests of 346 mm in plane, tumours of 15 to 60 mm."""
     return PhantomCohort(
         name="automatic-phantoms",
         title="whole-chest phantoms, not patients",
         seed=arguments.seed,
         n_train=arguments.train,
         n_test=arguments.test,
-        shape=(60, 144, 144),
+        shape=(arguments.slices, 144, 144),
         spacings=((5.0, 2.4, 2.4),),
         diameters_mm=(15.0, 60.0),
         whole_chest=True,
@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=100)
     parser.add_argument("--test", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--slices", type=int, default=60, help="of each phantom, 5 mm apart")
     parser.add_argument("--epochs", type=int, help="fewer, to try it out")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()

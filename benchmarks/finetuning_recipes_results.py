@@ -176,7 +176,7 @@ def draw(recipes: dict[str, dict[str, Any]]) -> plt.Figure:
         draw_on(axes, protocols)
         axes.set_title(f"{recipe} on {BASES[recipe]}")
     figure.axes[0].set_ylabel("Dice on test patients")
-    figure.axes[-1].legend(title="prompts")
+    figure.axes[0].legend(title="prompts", loc="lower right")
     figure.supxlabel("training patients (%); 0 is zero-shot")
     return figure
 

@@ -46,7 +46,8 @@ def scores(records: list[Record], base: str) -> pd.DataFrame:
         for record in records
         if record.key.model == base and record.structures
     ]
-    return pd.DataFrame(rows).dropna(subset="percent").astype({"dice": float})
+    columns = ["label", "protocol", "percent", "seed", "case", "dice"]
+    return pd.DataFrame(rows, columns=columns).dropna(subset="percent").astype({"dice": float})
 
 
 def rounded(value: float) -> float | None:
@@ -121,6 +122,13 @@ def verdict(pairs: list[dict]) -> str:
     of_base = [p for p in pairs if p["from"] == 0]
     among = [p for p in pairs if p["from"] > 0]
     shown = [f"{p['to']:g} %" for p in of_base if p["beyond_noise"] and p["gain"] > 0]
+    if all(p["standard_error_over_fits"] is None for p in pairs):
+        differ = sum(p["beyond_noise"] for p in among)
+        return (
+            f"Better than zero-shot over patients: {', '.join(shown) or 'no fraction'}. Among the "
+            f"fractions {differ} of {len(among)} pairs differ over patients; with one fit each "
+            "that may be the fits."
+        )
     text = (
         f"Fine-tuning on {', '.join(shown)} of the patients is better than zero-shot by more than "
         "the noise. "
