@@ -146,7 +146,7 @@ def test_equal_parts_are_said_to_be_noise(make_unit):
     (curve,) = curves_of(records)
     assert "So no difference between the parts is larger than the noise" in curve.verdict
     assert not curve.table.has_paper
-    assert curve.table.name == "Training fractions"
+    assert curve.table.name == f"Training fractions of {curve.label or curve.model}"
 
 
 def test_one_seed_says_nothing_of_repetitions(tuned):

@@ -205,7 +205,7 @@ def _table(
     order: list[str],
     names: tuple[str, str, str, str],
 ) -> paper.Table:
-    cohort, model, _, protocol = names
+    cohort, model, label, protocol = names
     group = paper.paper_cohort(cohort)
     prompt = paper.PROMPTS.get(protocol)
     values = {}
@@ -235,8 +235,9 @@ def _table(
     ]
     rows.sort(key=lambda row: row.percent or 0.0)
     title = paper.FRACTION_TABLES.get(group or "", "") if values else ""
-    return paper.Table(title or "Training fractions", cohort, prompt or protocol,
-                       tuple(replace(row) for row in paper.marked(rows)))  # fmt: skip
+    title = title or f"Training fractions of {label or model}"
+    marked = tuple(replace(row) for row in paper.marked(rows))
+    return paper.Table(title, cohort, prompt or protocol, marked)
 
 
 def curves_frame(found: Sequence[Curve]) -> pd.DataFrame:
