@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from napari_lungfm.geometry import Structure, Volume, VolumeGeometry
+from napari_lungfm.gui.annotation.autosave import Meanwhile
 from napari_lungfm.gui.annotation.session_files import SessionFiles
 from napari_lungfm.gui.annotation.tools import Tool
 from napari_lungfm.gui.annotation.work import ModelWish
@@ -525,7 +526,7 @@ def test_removing_the_image_during_work_is_safe(gated, truth):
         model.gate.release()
     bench.settle()
     assert bench.controller.annotation is None
-    assert masks in bench.viewer.layers
+    assert masks not in bench.viewer.layers  # they are in the session
     assert "removed" in bench.notices[-1].text
 
 
@@ -615,7 +616,7 @@ def test_a_propagation_that_fails_on_the_way_keeps_what_it_found(gated, truth):
 def test_a_crash_during_a_propagation_loses_no_slices_that_were_saved(
     gated, viewer, truth, tmp_path, monkeypatch
 ):
-    for limit in ("_EVERY", "_RATIO"):
+    for limit in ("_FIRST", "_EVERY", "_RATIO"):
         monkeypatch.setattr(f"napari_lungfm.gui.annotation.autosave.{limit}", 0.0)
     bench, model = gated
     bench.controller.use(Tool.BOX)
@@ -888,3 +889,197 @@ def test_a_folder_that_cannot_be_written_to_does_not_keep_one_from_working(
     assert other.labels[9].any()
     assert other.controller.log is None
     other.place.close()
+
+
+# ---------------------------------------------------------------- what goes wrong around it
+def paint(bench, place, label, size=9):
+    bench.controller.use(Tool.BRUSH)
+    bench.controller.go_to(place[0])
+    bench.layers.masks.brush_size = size
+    bench.layers.masks.paint(place, label)
+    bench.settle()
+
+
+def test_the_mask_layer_s_own_undo_is_that_of_the_session(bench, truth):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    before = bench.labels.copy()
+    paint(bench, (9, 10, 10), TUMOUR)
+    after, masks = bench.labels.copy(), bench.layers.masks
+    assert (before != after).any()
+    for ask, wanted in ((masks.undo, before), (masks.redo, after), (masks.undo, before)):
+        ask()
+        bench.settle()
+        np.testing.assert_array_equal(bench.labels, wanted)
+        assert bench.same_as_session()
+    bench.controller.end()
+    masks.undo()  # napari's own again, with nothing of before
+    np.testing.assert_array_equal(masks.data, before)
+    masks.paint((9, 40, 40), TUMOUR)
+    masks.undo()
+    np.testing.assert_array_equal(masks.data, before)
+
+
+def test_masks_of_an_ended_session_go_when_it_is_restored_or_its_image_goes(
+    bench, viewer, volume, truth
+):
+    ct, offered = viewer.layers["ct"], []
+    bench.controller.restorable.connect(offered.append)
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    done = bench.labels.copy()
+    data, options, _ = image_layer(volume, "second")
+    second = viewer.add_image(data, **options)
+    bench.controller.set_image(second)
+    bench.controller.set_image(ct)
+    bench.settle()
+    assert [each.name for each in viewer.layers if "masks" in each.name] == ["masks"]
+    bench.controller.restore(offered[-1][0])
+    bench.settle()
+    np.testing.assert_array_equal(bench.labels, done)
+    assert [each.name for each in viewer.layers if "masks" in each.name] == ["masks"]
+    bench.controller.set_image(second)
+    bench.settle()
+    viewer.layers.remove(ct)
+    bench.settle()
+    assert [each.name for each in viewer.layers] == ["reference", "second"]
+
+
+def test_masks_that_were_edited_after_their_session_stay(bench, viewer, volume, truth):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    left = bench.layers.masks
+    bench.controller.set_image(None)
+    left.paint((3, 3, 3), 7)
+    bench.controller.set_image(viewer.layers["ct"])
+    bench.controller.use(Tool.BOX)
+    bench.settle()
+    assert left in viewer.layers
+
+
+def test_a_session_whose_folder_vanishes_is_written_anew(bench, truth, tmp_path):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    shutil.rmtree(tmp_path / "sessions")
+    bench.controller.propagate()
+    bench.settle()
+    assert any("written anew" in each.text for each in bench.notices)
+    log, session = bench.controller.log, bench.controller.engine.session
+    assert len(log.read_text().splitlines()) == len(session.entries)
+    shutil.rmtree(tmp_path / "sessions")
+    bench.place.closing.close()
+    bench.settle()
+    assert "Its session is kept" in bench.notices[-1].text
+    mark = session.entries[0]["image"]["hash"]
+    assert [each.log for each in SessionFiles(tmp_path / "sessions").of_image(mark)] == [log]
+
+
+def test_a_session_that_can_be_kept_nowhere_any_more_says_what_to_press(bench, truth, tmp_path):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    shutil.rmtree(tmp_path / "sessions")
+    (tmp_path / "sessions").write_text("in the way")
+    before = bench.labels.copy()
+    bench.controller.propagate()
+    bench.settle()
+    assert "press Save masks" in bench.notices[-1].text
+    np.testing.assert_array_equal(bench.labels, before)
+    bench.place.closing.close()
+    bench.settle()
+    assert "was not closed" in bench.notices[-1].text
+    assert bench.layers.masks in bench.viewer.layers
+
+
+def test_a_propagation_is_saved_in_its_first_second(monkeypatch):
+    now, saved = [100.0], []
+    monkeypatch.setattr("napari_lungfm.gui.annotation.autosave.time.monotonic", lambda: now[0])
+    meanwhile = Meanwhile(lambda: saved.append(now[0]))
+    while now[0] < 108:
+        meanwhile()
+        now[0] += 0.25
+    assert saved == [100.5, 103.5, 106.5]
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_layers_deleted_together_are_no_error(bench, viewer, truth, everything):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    ours = set(viewer.layers) if everything else set(bench.layers.all)
+    viewer.layers.selection = ours
+    viewer.layers.remove_selected()
+    bench.settle()
+    assert bench.controller.annotation is None
+    left = [] if everything else ["ct", "reference"]
+    assert [each.name for each in viewer.layers] == left
+    assert bench.notices[-1].level == "warning"
+
+
+def test_a_box_drawn_while_the_model_loads_is_done_before_the_case_is_closed(bench, truth):
+    bench.controller.use(Tool.BOX)
+    log = bench.controller.log
+    bench.box_around(truth, 9, wait=False)
+    bench.place.closing.close()
+    bench.settle()
+    assert "Its session is kept" in bench.notices[-1].text
+    assert read_session_masks(log.with_suffix(".session")).label_map.array[9].any()
+
+
+def test_a_box_outside_the_image_is_said_to_be_there(bench):
+    bench.controller.use(Tool.BOX)
+    bench.settle()
+    bench.box(9, -50, -50, -20, -20)
+    assert bench.notices[-1].text == "This box is outside the image."
+    assert len(bench.layers.boxes.data) == 0
+
+
+def test_redo_after_undoing_all_does_not_ask_for_a_box(bench, truth):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    while bench.controller.can_undo:
+        bench.controller.undo()
+        bench.settle()
+    assert "Draw a box" in bench.notices[-1].text
+    while bench.controller.can_redo:
+        bench.controller.redo()
+        bench.settle()
+    assert bench.notices[-1].text == "Done again."
+
+
+def test_a_stroke_through_several_slices_is_one_step(bench, truth):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    before, entries = bench.labels.copy(), len(bench.controller.session.entries)
+    bench.viewer.dims.order = (1, 0, 2)
+    bench.layers.masks.brush_size = 15
+    bench.layers.masks.paint((13, 20, 10), TUMOUR)
+    bench.settle()
+    changed = np.flatnonzero((before != bench.labels).any(axis=(1, 2)))
+    assert len(changed) > 1, (changed, bench.notices[-1])
+    assert len(bench.controller.session.entries) == entries + 1
+    assert bench.same_as_session()
+    bench.controller.undo()
+    bench.settle()
+    np.testing.assert_array_equal(bench.labels, before)
+
+
+def test_an_object_may_be_called_locked_and_a_locked_one_has_another_icon(qtbot, bench, truth):
+    table_module = pytest.importorskip("napari_lungfm.gui.widgets.object_table")
+    table = table_module.ObjectTable(bench.controller)
+    qtbot.addWidget(table)
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.rename(TUMOUR, "tumour (locked)")
+    bench.settle()
+
+    def shown():
+        table.refresh()
+        item = table.tree.topLevelItem(0)
+        return item.text(0), item.icon(0).pixmap(18, 18).toImage(), item.toolTip(0)
+
+    open_ = shown()
+    bench.controller.set_locked(TUMOUR, locked=True)
+    bench.settle()
+    locked = shown()
+    assert open_[0] == locked[0] == "tumour (locked)"
+    assert open_[1] != locked[1]
+    assert locked[2].startswith("Locked")

@@ -122,3 +122,46 @@ def test_a_reference_with_one_other_label_is_compared_with_it(bench, viewer, tru
     bench.box_around(truth, 9)
     assert bench.place.quality.has_reference
     assert_counts_are_right(bench, truth)
+
+
+def test_an_edited_reference_is_counted_anew(scored, viewer, truth):
+    bench, layer = scored, viewer.layers["reference"]
+    layer.brush_size = 9
+    layer.paint((9, 24, 24), 0)
+    bench.settle()
+    edited = layer.data == TUMOUR
+    assert (edited != truth).any()
+    assert_counts_are_right(bench, edited)
+    layer.data = truth.astype(np.uint8) * TUMOUR
+    bench.settle()
+    assert_counts_are_right(bench, truth)
+    bench.place.quality.set_reference(None)
+    layer.paint((9, 24, 24), 0)
+    bench.settle()
+    assert not bench.place.quality.has_reference
+
+
+def test_a_renamed_object_is_compared_with_what_has_its_name(scored, truth):
+    bench, quality = scored, scored.place.quality
+    bench.controller.rename(TUMOUR, "left lung")
+    bench.settle()
+    assert quality.reference_label(TUMOUR) is None
+    assert not quality.has_reference
+    names = list(bench.place.comparing.structures().values())
+    assert names.count("left lung") == 1
+    bench.controller.rename(TUMOUR, "tumour")
+    bench.settle()
+    assert_counts_are_right(bench, truth)
+
+
+def test_a_refused_reference_is_told_of_and_let_go(bench, viewer, truth):
+    other, refused = viewer.add_labels(np.zeros((20, 48, 48), np.uint8), name="other"), []
+    quality = bench.place.quality
+    quality.refused.connect(refused.append)
+    bench.controller.use(Tool.BOX)
+    quality.set_reference(other)
+    bench.settle()
+    assert refused == [other]
+    quality.set_reference(viewer.layers["reference"])
+    bench.box_around(truth, 9)
+    assert_counts_are_right(bench, truth)

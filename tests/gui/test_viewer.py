@@ -492,3 +492,55 @@ def test_a_remark_stands_in_amber_until_the_case_is_left(hand):
     assert hand.panel.remark.text() == "Note: this does not look like HU."
     hand.controller.remarked.emit("")
     assert not hand.panel.remark.isVisible()
+
+
+def test_undo_while_the_panel_is_hidden_is_still_that_of_the_session(hand, truth):
+    draw_box(hand, truth)
+    before = hand.labels.copy()
+    hand.press(Qt.Key.Key_P)
+    hand.controller.annotation.layers.masks.brush_size = 3
+    hand.drag((9, 5, 5), (9, 5, 20))
+    painted = hand.labels.copy()
+    assert (painted != before).any()
+    hand.panel.parent().hide()
+    hand.settle()
+    assert not hand.panel.shortcuts.bound
+    hand.viewer.layers.selection.active = hand.controller.annotation.layers.masks
+    hand.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    np.testing.assert_array_equal(hand.labels, before)
+    np.testing.assert_array_equal(hand.controller.session.label_map().array, before)
+
+
+def test_the_bin_takes_all_our_layers_and_restore_brings_them_back(hand, truth):
+    draw_box(hand, truth)
+    done = hand.labels.copy()
+    hand.viewer.layers.selection = set(hand.controller.annotation.layers.all)
+    hand.viewer.window._qt_viewer.layerButtons.deleteButton.click()
+    hand.settle()
+    assert [each.name for each in hand.viewer.layers] == ["ct", "reference"]
+    hand.panel.restore_button.click()
+    hand.settle()
+    np.testing.assert_array_equal(hand.labels, done)
+
+
+def test_a_refused_reference_does_not_stay_chosen_and_old_scores_go(hand, truth):
+    _, compare = hand.viewer.window.add_plugin_dock_widget("napari-lungfm", "Compare")
+    draw_box(hand, truth)
+    hand.panel.reference_combo.choose(hand.viewer.layers["reference"])
+    compare.compare.click()
+    hand.settle()
+    assert compare.table.rowCount() == 1
+    hand.controller.rename(TUMOUR, "left lung")
+    hand.settle()
+    compare.compare.click()
+    hand.settle()
+    assert "does not have this structure" in compare.message.notice.text
+    assert compare.table.rowCount() == 0
+    other = hand.viewer.add_labels(np.zeros((20, 48, 48), np.uint8), name="other")
+    hand.panel.reference_combo.choose(other)
+    hand.settle()
+    assert hand.panel.message.notice.level == "error"
+    chosen = hand.panel.reference_combo.layer  # none, or the one that suggests itself again
+    assert chosen in (None, hand.viewer.layers["reference"])
+    assert hand.panel.workplace.comparing.reference is chosen
+    compare.release()

@@ -508,3 +508,14 @@ def test_a_session_is_not_saved_over_its_own_log(logged: Any, tmp_path: Path) ->
             logged.save(tmp_path / name)
     assert path.read_bytes() == data
     logged.save(tmp_path / "other")
+
+
+def test_a_log_that_is_gone_is_written_anew_when_asked(logged: Any, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    text = log.read_text()
+    assert logged.renew_log() is None
+    log.unlink()
+    assert logged.renew_log() == log
+    assert log.read_text() == text
+    logged.add_prompt(3, Stop(8))
+    assert len(log.read_text().splitlines()) == len(logged.entries) > len(text.splitlines())

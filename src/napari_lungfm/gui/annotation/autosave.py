@@ -15,8 +15,9 @@ Submit = Callable[
     [Callable[[JobContext], None], Callable[[None], None], Callable[[BaseException], None]], None
 ]
 
-#: Seconds of a propagation between two savings, and how much longer than a saving took.
-_EVERY, _RATIO = 3.0, 20.0
+#: Seconds of a propagation until the first saving, and between two of them, and how much longer
+#: than a saving took.
+_FIRST, _EVERY, _RATIO = 0.5, 3.0, 20.0
 
 
 class Autosave:
@@ -61,7 +62,9 @@ class Autosave:
 
 
 class Meanwhile:
-    """Saves every few seconds, however often it is called; more seldom where saving is slow.
+    """Saves soon, then every few seconds, however often it is called.
+
+    Where saving is slow, it is done more seldom.
 
     Parameters
     ----------
@@ -71,7 +74,7 @@ class Meanwhile:
 
     def __init__(self, save: Callable[[], None]) -> None:
         self._save = save
-        self._next = time.monotonic() + _EVERY
+        self._next = time.monotonic() + _FIRST
 
     def __call__(self) -> None:
         """Save, if it is time."""

@@ -42,10 +42,14 @@ class Closing:
         # napari's canvas can break down when an image below others is taken out, not when it is
         # on top; what is moved has to be drawn once, so that the rest comes later.
         bring_to_top(controller.viewer, image)
-        if here is None or not here.ready or here.log is None:
+        restoring = controller.repetition is not None
+        if here is None or here.log is None or (restoring and not here.ready):
             controller.defer(lambda: self._take_away(image))
             return
         path, engine = here.log.with_suffix(SAVED), controller.engine
+
+        def save() -> None:  # what was drawn just now is told of before this
+            controller.submit(lambda _: engine.save(path), lambda _: self._take_away(image), failed)
 
         def failed(error: BaseException) -> None:
             if isinstance(error, NoSessionError):
@@ -54,15 +58,19 @@ class Closing:
             notice = explain(error)
             controller.say(notice.level, f"'{image.name}' was not closed. {notice.text}")
 
-        controller.cancel()
-        controller.submit(lambda _: engine.save(path), lambda _: self._take_away(image), failed)
+        if not here.ready:  # what was drawn meanwhile is done first
+            controller.say("hint", f"'{image.name}' is closed as soon as the model is ready …")
+        else:
+            controller.cancel()
+        controller.defer(save)
 
     def _take_away(self, image: Image) -> None:
         controller, layers = self._controller, self._controller.viewer.layers
         if image not in layers:
             return
         kept = controller.annotation is not None and bool(controller.objects)
-        kept = kept and controller.log is not None
+        log = controller.log
+        kept = kept and log is not None and log.is_file()
         controller.end()
         for layer in [each for each in layers if each is image or same_case(each, image)]:
             layers.remove(layer)

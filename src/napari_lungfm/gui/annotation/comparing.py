@@ -24,7 +24,7 @@ from napari_lungfm.gui.annotation.facts import Annotation
 from napari_lungfm.gui.annotation.images import placement_of, reference_of
 from napari_lungfm.gui.annotation.jobs import Job, JobContext, JobQueue
 from napari_lungfm.gui.annotation.layers import MADE, is_ours
-from napari_lungfm.gui.annotation.matching import derivation_of, matching_label
+from napari_lungfm.gui.annotation.matching import derivation_of, matching_label, structure_named
 from napari_lungfm.gui.annotation.models import model_choices
 from napari_lungfm.gui.annotation.notices import Notice, explain
 from napari_lungfm.gui.annotation.remarks import remark_on
@@ -114,8 +114,10 @@ class Comparing:
 
     def structures(self) -> dict[int, str]:
         """Return what can be compared: labels and their names."""
-        names = dict(LUNG_LABELS)
-        names |= {label: each.name for label, each in self._controller.objects.items()}
+        objects = {label: each.name for label, each in self._controller.objects.items()}
+        drawn = {structure_named(name) for name in objects.values()}
+        names = {i: name for i, name in LUNG_LABELS.items() if structure_named(name) not in drawn}
+        names |= objects
         return dict(sorted(names.items(), reverse=True))
 
     def layers(self) -> list[Labels]:

@@ -8,7 +8,12 @@ from napari_lungfm.gui.annotation.bench_view import counted
 from napari_lungfm.gui.annotation.facts import Walking
 from napari_lungfm.gui.annotation.hand_edits import HandEdits
 from napari_lungfm.gui.annotation.jobs import Deliver
-from napari_lungfm.gui.annotation.layers import AnnotationLayers, box_of, click_of
+from napari_lungfm.gui.annotation.layers import (
+    AnnotationLayers,
+    box_of,
+    click_of,
+    lies_outside,
+)
 from napari_lungfm.gui.annotation.session_files import SessionFiles
 from napari_lungfm.gui.annotation.tools import DRAW_A_BOX, HINTS, Tool, in_hand, take
 from napari_lungfm.gui.annotation.walks import Walks
@@ -59,6 +64,8 @@ class Controller(Workbench):
         layers.painted.connect(self._edits.take)
         layers.replaced.connect(self._edits.replace)
         layers.refused.connect(lambda text: self.say("error", text))
+        layers.undo_asked.connect(self.undo)
+        layers.redo_asked.connect(self.redo)
 
     def forget(self) -> None:
         """Begin with nothing shown."""
@@ -79,7 +86,9 @@ class Controller(Workbench):
         obj = self.objects.get(report.label or self.active)
         if kind in ("undo", "remove") and not any(o.prompts for o in self.objects.values()):
             self.say("hint", DRAW_A_BOX)
-        if obj is None or kind not in ("prompt", "edit", "remove"):
+        elif kind == "redo":
+            self.say("done", "Done again.")
+        if obj is None or kind not in ("prompt", "edit", "remove", "redo"):
             return
         stale = len(obj.stale)
         if stale:
@@ -129,6 +138,8 @@ class Controller(Workbench):
         problem = here.view.problem
         if problem is None and box is None:
             problem = "This box is too small: keep the mouse button down and drag."
+            if lies_outside(corners, here.volume.shape):
+                problem = "This box is outside the image."
         if problem:
             here.layers.restore_prompts()
             self.say("warning", problem)

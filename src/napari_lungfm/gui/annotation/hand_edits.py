@@ -64,10 +64,12 @@ class HandEdits:
             return
         self._bench.labels_changed.emit(stroke.region, stroke.before, final)
         first = stroke.region[0].start
+        masks: dict[int, SliceMask] = {}
         for i in (int(n) for n in np.flatnonzero(changed.any(axis=(1, 2)))):
             plane = here.layers.data[first + i].copy()
             plane[stroke.region[1:]] = final[i]
-            self._edit(label, {first + i: plane == label})
+            masks[first + i] = plane == label
+        self._edit(label, masks)
 
     def replace(self, before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]) -> None:
         """Take in labels ``(z, y, x)`` that were put in the place of all of them at once.

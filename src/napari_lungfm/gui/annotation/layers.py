@@ -70,6 +70,9 @@ class AnnotationLayers:
     replaced = Signal(object, object)
     #: What was put in their place cannot be taken: why.
     refused = Signal(str)
+    #: The mask layer was asked to undo, to do again: by napari's own key or button, or a script.
+    undo_asked = Signal()
+    redo_asked = Signal()
 
     def __init__(self, viewer: ViewerModel, image: Image, defer: Deliver) -> None:
         self._viewer, self._image, self._defer = viewer, image, defer
@@ -92,6 +95,9 @@ class AnnotationLayers:
         self.masks.selected_label = 3
         self.masks.events.paint.connect(self._on_paint)
         self.masks.events.data.connect(self._on_replaced)
+        # napari's own undo tells nobody of what it changes: the session's takes its place.
+        self.masks.undo = self.undo_asked.emit
+        self.masks.redo = self.redo_asked.emit
         self.boxes = self._add_boxes()
         self.clicks = self._add_clicks()
         viewer.mouse_drag_callbacks.append(self._watch_drag)
@@ -319,8 +325,11 @@ class AnnotationLayers:
         self._later(self._settle)
 
     # ------------------------------------------------------------------ the end
-    def close(self) -> None:
-        """Let go of the layers; boxes and clicks go, the masks stay as a layer like any other."""
+    def close(self, *, later: bool = False) -> None:
+        """Let go of the layers; boxes and clicks go, the masks stay as a layer like any other.
+
+        ``later`` takes them out on the next turn: napari is still at removing others.
+        """
         if self._closed:
             return
         self._closed = True
@@ -330,11 +339,21 @@ class AnnotationLayers:
         self.masks.events.data.disconnect(self._on_replaced)
         if self._watch_drag in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._watch_drag)
-        for layer in (self.boxes, self.clicks):
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        del self.masks.undo, self.masks.redo  # napari's own again, which know nothing of before
+        self.masks._reset_history()
         self.masks.metadata.pop(OWNED, None)
         self.masks.metadata[MADE] = True
+        if later:
+            self._defer(self._take_out)
+        else:
+            self._take_out()
+
+    def _take_out(self) -> None:
+        """Remove boxes and clicks, and masks in which there is nothing."""
+        empty = () if self._labels.any() else (self.masks,)
+        for layer in (self.boxes, self.clicks, *empty):
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
 
 
 #: Stands for "not known": unequal to every wanted tuple of prompts.
@@ -366,6 +385,12 @@ def box_of(corners: npt.NDArray[np.float64], shape: tuple[int, int, int]) -> Box
     if y1 - y0 < 2 or x1 - x0 < 2:
         return None
     return Box(int(np.floor(low[0] + 0.5)), y0, x0, y1, x1)
+
+
+def lies_outside(corners: npt.NDArray[np.float64], shape: tuple[int, int, int]) -> bool:
+    """Tell whether nothing between drawn corners ``(4, 3)`` lies on the image."""
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    return bool((high < -0.5).any() or (low > np.array(shape) - 0.5).any())
 
 
 def click_of(

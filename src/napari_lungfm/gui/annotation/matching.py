@@ -31,17 +31,17 @@ def matching_label(
         What is asked for; by default, the name is that of the structure with this value.
     """
     title = name or LUNG_LABELS.get(label, "")
-    wanted = _structure(title)
+    wanted = structure_named(title)
     if wanted is None and label == int(Structure.TUMOUR):  # a tumour by another name
         wanted = Structure.TUMOUR
     same = [v for v in present if v in names and names[v].casefold() == title.casefold()]
     if not same and wanted is not None:
-        same = [v for v in present if _structure(names.get(v, "")) is wanted]
+        same = [v for v in present if structure_named(names.get(v, "")) is wanted]
     if same:
         return label if label in same else same[0]
     if wanted in _LUNGS:
         return label if label in present and label not in names else None
-    unclaimed = [v for v in present if _structure(names.get(v, "")) is None]
+    unclaimed = [v for v in present if structure_named(names.get(v, "")) is None]
     if label in unclaimed:
         return label
     return unclaimed[0] if unclaimed and len(present) == 1 else None
@@ -54,7 +54,8 @@ def derivation_of(layer: Labels) -> Derivation | None:
     return found
 
 
-def _structure(title: str) -> Structure | None:
+def structure_named(title: str) -> Structure | None:
+    """Return the structure that a title names, ``None`` for one of its own."""
     try:
         return Structure.from_title(title)
     except UsageError:

@@ -51,6 +51,8 @@ class Quality:
 
     #: Numbers or plots may have changed.
     changed = Signal()
+    #: The reference cannot be used, and was let go: its layer.
+    refused = Signal(object)
 
     def __init__(self, controller: Controller, background: JobQueue) -> None:
         self._controller, self._background = controller, background
@@ -59,6 +61,9 @@ class Quality:
         self._live: dict[int, LiveOverlap] = {}
         #: Label → slices that were drawn on since its counting began, for those that are counted.
         self._asked: dict[int, set[int]] = {}
+        #: Label → label of the reference that it is compared with.
+        self._matched: dict[int, int | None] = {}
+        self._edited = False
         #: All slices that were ever drawn on in this session: only they need counting.
         self._drawn: set[int] = set()
         self._surface: tuple[int, SurfaceScores] | None = None
@@ -89,9 +94,30 @@ class Quality:
     # ------------------------------------------------------------------ doing
     def set_reference(self, layer: Labels | None) -> None:
         """Choose the reference; ``None`` for none."""
-        if layer is not self._layer:
-            self._layer = layer
+        if layer is self._layer:
+            return
+        for old in () if self._layer is None else self._events_of(self._layer):
+            old.disconnect(self._on_reference_edited)
+        self._layer = layer
+        for new in () if layer is None else self._events_of(layer):
+            new.connect(self._on_reference_edited)
+        self._start_anew()
+
+    @staticmethod
+    def _events_of(layer: Labels) -> tuple[Any, ...]:
+        return layer.events.paint, layer.events.data
+
+    def _on_reference_edited(self, _: Any = None) -> None:
+        """Count anew, once for all that was edited before the next turn."""
+        if self._edited:
+            return
+        self._edited = True
+
+        def count() -> None:  # a script's voxels are in the layer only now
+            self._edited = False
             self._start_anew()
+
+        self._controller.defer(count)
 
     def go_to_worst(self) -> None:
         """Show the slice with the most wrong voxels."""
@@ -176,9 +202,10 @@ class Quality:
                 self.changed.emit()
 
         def failed(error: BaseException) -> None:
-            self._layer = None
+            if self._layer is layer:
+                self.set_reference(None)
             self._controller.noticed.emit(explain(error))
-            self._follow_active()
+            self.refused.emit(layer)
 
         try:
             reference = reference_of(layer, here.volume)
@@ -192,10 +219,15 @@ class Quality:
         controller = self._controller
         label, here = controller.active, controller.annotation
         waits = self._layer is not None and self._reference is None
-        if not label or here is None or label in self._asked or waits:
+        if not label or here is None or waits:
             return
-        self._asked[label] = set()
         reference, true = self._reference, self.reference_label(label)
+        if label in self._asked:
+            if self._matched[label] == true:
+                return
+            self._live.pop(label, None)  # it was renamed: another structure of the reference
+            self._version += 1
+        self._asked[label], self._matched[label] = set(), true
         shape = here.volume.shape
 
         def work(_: Any) -> LiveOverlap:

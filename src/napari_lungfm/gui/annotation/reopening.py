@@ -161,6 +161,7 @@ class Reopening:
             here.log, here.wish, here.ready = log, wish, True
             bench.wish = wish
             bench.take_in(report)
+            bench.take_ended_away(here)
             then()
             bench.remarked.emit(report.remark)
 

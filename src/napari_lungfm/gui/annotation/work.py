@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_lungfm._core.exceptions import OutputError
 from napari_lungfm._core.types import PathInput, ProgressCallback, Region
 from napari_lungfm.geometry import Volume
 from napari_lungfm.gui.annotation.jobs import JobContext
@@ -70,6 +72,8 @@ class Report:
         The object that was worked on.
     remark
         When a session was opened: what to know of model and image.
+    renewed
+        The log, where its file was gone and was written anew.
     """
 
     state: SessionState
@@ -79,6 +83,7 @@ class Report:
     seconds: float
     label: int | None = None
     remark: str = ""
+    renewed: Path | None = None
 
 
 class WalkFailedError(Exception):
@@ -174,9 +179,11 @@ class Engine:
             The object that it is about.
         """
         start = time.perf_counter()
+        renewed = self._renew_log()
         result = action(self._open())
         region = result.changed if isinstance(result, PromptOutcome) else result
-        return self._report(start, region if isinstance(region, tuple) else None, label)
+        report = self._report(start, region if isinstance(region, tuple) else None, label)
+        return replace(report, renewed=renewed)
 
     def walk(
         self,
@@ -198,6 +205,7 @@ class Engine:
         """
         start = time.perf_counter()
         session = self._open()
+        renewed = self._renew_log()
         self.walk_began = len(session.entries)
         stream = session.propagate(label, direction, until=until)
         begun = shown = session.state
@@ -217,7 +225,8 @@ class Engine:
             stream.close()
         # All slices were told of, but for those that a cancelled walk could no longer clear.
         told = begun if context.cancelled else shown
-        return self._report(start, changed_region(told, session.state), label)
+        report = self._report(start, changed_region(told, session.state), label)
+        return replace(report, renewed=renewed)
 
     def forget(self) -> None:
         """Let go of the session and of all that it holds in memory; models stay."""
@@ -227,7 +236,16 @@ class Engine:
 
     def save(self, path: PathInput) -> None:
         """Save log and masks into one file."""
+        self._renew_log()
         self._open().save(path)
+
+    def _renew_log(self) -> Path | None:
+        """Write the log anew where its file is gone, its folder removed say; return it then."""
+        try:
+            return self._open().renew_log()
+        except OutputError as error:
+            msg = f"{error}. Nothing is lost yet: press Save masks to keep what is on screen"
+            raise OutputError(msg) from error
 
     def _open(self) -> AnnotationSession:
         if self.session is None:

@@ -13,6 +13,7 @@ from napari_lungfm._core.exceptions import LungFMError, OutputError
 from napari_lungfm.geometry import Volume
 from napari_lungfm.gui.annotation.autosave import Autosave
 from napari_lungfm.gui.annotation.bench_view import BenchView, Shown
+from napari_lungfm.gui.annotation.ended import EndedMasks
 from napari_lungfm.gui.annotation.facts import Annotation, Interaction, Repeating
 from napari_lungfm.gui.annotation.images import volume_of
 from napari_lungfm.gui.annotation.jobs import Deliver, JobContext, JobQueue
@@ -50,6 +51,7 @@ class Workbench(BenchView):
         self._autosave = Autosave(self.engine, self.submit, self.failed)
         self._closed = False
         self._reopening = Reopening(self)
+        self._ended = EndedMasks(viewer)
         self.image: Image | None = None
         self.wish = ModelWish("classical")
         viewer.layers.events.removed.connect(self._on_layer_removed)
@@ -160,13 +162,19 @@ class Workbench(BenchView):
             return
         self._queue.renew()
         self._interrupt()
-        here.layers.close()
-        if not here.layers.data.any() and here.layers.masks in self.viewer.layers:
-            self.viewer.layers.remove(here.layers.masks)
+        layers = self.viewer.layers
+        # napari removes several layers one by one, and those that it still has to must be there.
+        here.layers.close(later=here.image not in layers or here.layers.masks not in layers)
         self.discard_if_empty(here.log)
+        self._ended.note(here.image, here.layers.masks, here.log)
         self.forget()
         self.opened.emit()
         self.changed.emit()
+
+    def take_ended_away(self, here: Annotation) -> None:
+        """Remove the masks of sessions of the same image that have ended."""
+        self._ended.take_away(here.image)
+        here.layers.masks.name = "masks"
 
     def close(self) -> None:
         """End everything; nothing of the controller is called any more."""
@@ -210,6 +218,7 @@ class Workbench(BenchView):
             return
         here.ready = True
         self.take_in(report)
+        self.take_ended_away(here)
         self.say("hint", f"'{here.wish.name}' is ready. {self.hint()}")
         session = self.engine.session
         if self._files and session is not None and here.log is not None:
@@ -290,6 +299,9 @@ class Workbench(BenchView):
             self.interacted.emit(Interaction(obj.label, kind, report.seconds, len(obj.prompts), at))
         self.say_after(kind, report)
         here = self.annotation
+        if report.renewed is not None:
+            text = "The file of the session was gone. It was written anew, with all that was done"
+            self.say("warning", f"{text}: {report.renewed}")
         if here is not None:
             self._autosave.soon(here.log, busy=self.busy)
 
@@ -347,6 +359,9 @@ class Workbench(BenchView):
     # ------------------------------------------------------------------ what the viewer tells
     def _on_layer_removed(self, event: Any) -> None:
         here = self.annotation
+        if isinstance(event.value, Image) and not self._closed:
+            gone = event.value
+            self.defer(lambda: self._ended.take_away(gone))
         if event.value is self.image:
             self.image = None
         if here is None or self._closed:
@@ -355,8 +370,8 @@ class Workbench(BenchView):
         if event.value is here.image or event.value is here.layers.masks:
             self._on_work_removed(here, masks=event.value is here.layers.masks)
         elif event.value in (here.layers.boxes, here.layers.clicks):
-            gone = event.value  # napari is still at its own work
-            self.defer(lambda: self._bring_back(here, gone))
+            prompts = event.value  # napari is still at its own work
+            self.defer(lambda: self._bring_back(here, prompts))
 
     def _on_work_removed(self, here: Annotation, *, masks: bool) -> None:
         """Say how to go on without image or mask layer."""

@@ -168,6 +168,7 @@ class AnnotatePanel(DockedWidget):
         self.follow(controller.restorable, self._offer)
         self.follow(controller.opened, self._on_opened)
         self.follow(controller.remarked, self._on_remark)
+        self.follow(self.workplace.quality.refused, self._on_reference_refused)
         self.follow(self.viewer.layers.events.inserted, self._look_for_reference)
         self.follow(self.viewer.events.theme, self._on_theme)
         opening = self.workplace.opening
@@ -374,8 +375,13 @@ class AnnotatePanel(DockedWidget):
         self.models.state.setStyleSheet(f"QLabel {{ color: {look.dim.name()}; }}")
 
     def _on_reference(self, layer: Labels | None) -> None:
-        self.workplace.quality.set_reference(layer)
         self.workplace.comparing.reference = layer
+        self.workplace.quality.set_reference(layer)
+
+    def _on_reference_refused(self, layer: Labels) -> None:
+        """Show that there is none: one that cannot be used must not look as if it were."""
+        if self.reference_combo.layer is layer:
+            self.reference_combo.choose(None)
 
     def _on_opened(self) -> None:
         """Show quality under the slider when work begins."""

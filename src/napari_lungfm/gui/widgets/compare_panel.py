@@ -78,7 +78,7 @@ class ComparePanel(DockedWidget):
         self.table = QTableWidget(0, len(_COLUMNS) + 1)
         self._lay_out()
         self.run.clicked.connect(self._on_run)
-        self.compare.clicked.connect(lambda _=False: comparing.compare(self.label))
+        self.compare.clicked.connect(self._on_compare)
         self.staple.clicked.connect(lambda _=False: comparing.consensus(self.label, "staple"))
         self.majority.clicked.connect(lambda _=False: comparing.consensus(self.label, "majority"))
         self.disagree.clicked.connect(lambda _=False: comparing.disagreement(self.label))
@@ -194,6 +194,10 @@ class ComparePanel(DockedWidget):
         # Volumes have up to four digits before the point; the scores share what is left.
         header.setSectionResizeMode(len(_COLUMNS), QHeaderView.ResizeMode.ResizeToContents)
         self.table.verticalHeader().setMaximumWidth(_NAME_WIDTH)
+
+    def _on_compare(self, _: bool = False) -> None:
+        self.table.setRowCount(0)  # if it fails, no old scores stand under the message
+        self._comparing.compare(self.label)
 
     def _on_run(self) -> None:
         if self._comparing.running:

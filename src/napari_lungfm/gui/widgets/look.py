@@ -73,9 +73,17 @@ def blend(a: QColor, b: QColor, share: float) -> QColor:
     return QColor(*parts)
 
 
-def swatch(colour: str) -> QIcon:
-    """Return a filled square as an icon."""
-    return _icon(lambda p: p.fillRect(QRectF(3, 3, 12, 12), QColor(colour)), QColor(colour))
+def swatch(colour: str, *, locked: bool = False) -> QIcon:
+    """Return a filled square as an icon; a padlock where the object is locked."""
+
+    def draw(painter: QPainter) -> None:
+        if not locked:
+            painter.fillRect(QRectF(3, 3, 12, 12), QColor(colour))
+            return
+        painter.fillRect(QRectF(3, 8, 12, 8), QColor(colour))
+        painter.drawArc(QRectF(5.5, 2.5, 7, 10), 0, 180 * 16)
+
+    return _icon(draw, QColor(colour))
 
 
 def tool_icon(name: str, colour: QColor) -> QIcon:

@@ -83,17 +83,18 @@ class ObjectTable(QWidget):
                 return
             self.tree.clear()
             for label, each in controller.objects.items():
-                locked = "  (locked)" if each.locked is not None else ""
                 extent = each.extent
                 item = QTreeWidgetItem(
                     [
-                        each.name + locked,
+                        each.name,
                         f"{self._voxels_of(each) * per_voxel:.2f} mL" if extent else "–",
                         f"{extent[0]}–{extent[1]}" if extent else "–",
                     ]
                 )
                 item.setData(0, _LABEL, label)
-                item.setIcon(0, swatch(controller.colour_of(label)))
+                locked = each.locked is not None
+                item.setIcon(0, swatch(controller.colour_of(label), locked=locked))
+                item.setToolTip(0, "Locked: nothing changes it." if locked else each.name)
                 if each.locked is None:
                     item.setFlags(item.flags() | Qt.ItemFlag.ItemIsEditable)
                 for column in (1, 2):

@@ -118,6 +118,19 @@ class EventLog:
                 raise
             raise output_error(path, error) from error
 
+    def renew(self) -> Path | None:
+        """Write the file anew if it is gone, with all lines; return its path then.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        if self.path is None or self.path.exists():
+            return None
+        self._stamp = self.create(self.path, self.entries)._stamp
+        return self.path
+
     def rehearse(self, facts: Mapping[str, Any]) -> None:
         """Make sure that a line could be added now.
 

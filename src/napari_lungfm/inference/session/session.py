@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -359,6 +360,21 @@ class AnnotationSession(SessionView):
         return self._changing(self._engine.redo)
 
     # ------------------------------------------------------------------ keeping
+    def renew_log(self) -> Path | None:
+        """Write the log anew if its file is gone, with all that was done.
+
+        Returns
+        -------
+        Path or None
+            The file, if it had to be written.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        return self._engine.log.renew()
+
     def save(self, path: PathInput) -> None:
         """Write log and masks into one file, so that opening it computes nothing.
 
