@@ -16,28 +16,36 @@ from napari_lungfm.benchmark.store import RunFolder
 from napari_lungfm.evaluation.statistics import bootstrap_mean
 
 SAM2, VIT, ELLIPSE = "sam2-small", "vit-small", "prompt-ellipse"
-#: Recipe, or `ours` with all of the encoder in place of adapters → what it begins with.
-BASES = {"ours": SAM2, "ours, whole encoder": SAM2, "zhu": SAM2, "ma": SAM2, "medsam": VIT}
+#: Recipe → what it begins with.
+BASES = {"ours": SAM2, "zhu": SAM2, "ma": SAM2, "medsam": VIT}
 
 
 # ---------------------------------------------------------------------- the comparison
 def comparison(
-    records: list[Record],
+    found: Mapping[int, tuple[list[Record], Mapping[str, float]]],
     rivals: Mapping[str, tuple[str, dict[str, Any]]],
     steps: Mapping[str, int],
-    cpu: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     """Return a row for every rival, base and baseline, best first.
 
-    ``mean`` is over patients of each one's mean over the protocols, with its interval;
-    ``behind`` the mean difference from the best training of a SAM 2, patients paired.
+    ``mean`` is over patients of each one's mean over protocols and fits, with its interval;
+    ``spread`` the standard deviation of the means of fits; ``behind`` the mean difference from
+    the best training of a SAM 2, patients paired.
+
+    Parameters
+    ----------
+    found
+        Seed of the fits → records, and CPU seconds of the trainings.
+    rivals
+        Title → recipe and what differs from its defaults.
+    steps
+        Title → optimiser steps.
     """
-    parts = [scores(records, model).assign(model=model) for model in (SAM2, VIT, ELLIPSE)]
-    units = pd.concat([part for part in parts if len(part)])
-    trained = units["label"].isin(rivals)
-    units["title"] = units["label"].where(trained, units["model"] + ", zero-shot")
-    units.loc[units["model"] == ELLIPSE, "title"] = ELLIPSE
+    units = pd.concat(
+        [titled(records, rivals).assign(seed=seed) for seed, (records, _) in found.items()]
+    )
     of_cases = units.groupby(["title", "case"])["dice"].mean().unstack()
+    of_fits = units.groupby(["title", "seed"])["dice"].mean().unstack()
     ours = [title for title, (recipe, _) in rivals.items() if BASES[recipe] == SAM2]
     best = of_cases.loc[[t for t in ours if t in of_cases.index]].mean(axis=1).idxmax()
     rows = []
@@ -46,18 +54,26 @@ def comparison(
         behind = bootstrap_mean((own - of_cases.loc[best]).to_numpy())
         recipe, changes = rivals.get(str(title), ("", {}))
         by_protocol = units[units["title"] == title].groupby("protocol")["dice"].mean()
-        spent = [value for name, value in cpu.items() if name.startswith(f"{title} (")]
+        spent = [
+            seconds
+            for _, cpu in found.values()
+            for name, seconds in cpu.items()
+            if name.startswith(f"{title} (")
+        ]
+        spread = of_fits.loc[title].std(ddof=1) if recipe and len(found) > 1 else None
         rows.append(
             {
                 "title": title,
                 "recipe": recipe,
                 "changes": changes,
                 "steps": steps.get(str(title)),
-                "cpu_seconds": spent[0] if spent else None,
+                "cpu_seconds": round(sum(spent) / len(spent), 1) if spent else None,
                 "dice": {str(name): round(float(v), 4) for name, v in by_protocol.items()},
                 "mean": rounded(mean.mean),
                 "low": rounded(mean.low),
                 "high": rounded(mean.high),
+                "fits": [rounded(v) for v in of_fits.loc[title]] if recipe else None,
+                "spread": None if spread is None else rounded(spread),
                 "behind": rounded(behind.mean),
                 "behind_low": None if title == best else rounded(behind.low),
                 "behind_high": None if title == best else rounded(behind.high),
@@ -66,8 +82,23 @@ def comparison(
     return sorted(rows, key=lambda row: -row["mean"])
 
 
+def titled(records: list[Record], rivals: Mapping[str, tuple[str, dict[str, Any]]]) -> pd.DataFrame:
+    """Return the scores of trainings, bases and baseline with the title of each."""
+    parts = [scores(records, model).assign(model=model) for model in (SAM2, VIT, ELLIPSE)]
+    units = pd.concat([part for part in parts if len(part)])
+    trained = units["label"].isin(rivals)
+    units["title"] = units["label"].where(trained, units["model"] + ", zero-shot")
+    units.loc[units["model"] == ELLIPSE, "title"] = ELLIPSE
+    return units
+
+
 def comparison_lines(found: dict[str, Any]) -> list[str]:
-    protocols, rows = found["protocols"], found["rows"]
+    protocols, rows, seeds = found["protocols"], found["rows"], found["seeds"]
+    fits = (
+        f"{len(seeds)} fits each, averaged; their standard deviation is in the column of fits."
+        if len(seeds) > 1
+        else "One fit each: what repeating a fit changes is not in the intervals."
+    )
     lines = [
         "## Settings at equal cost, on validation patients",
         "",
@@ -75,10 +106,10 @@ def comparison_lines(found: dict[str, Any]) -> list[str]:
         f"measured before, and all {found['training_patients']} training patients of a cohort of "
         f"its own; scored on its {found['patients']} other patients, who are neither trained on "
         "nor scored in the curves. Mean volume Dice; in brackets 95 % BCa intervals over "
-        "patients. One fit each: what repeating a fit changes is not in the intervals.",
+        f"patients. {fits}",
         "",
-        f"| settings | steps | CPU s | {' | '.join(protocols)} | mean | against the best |",
-        "|---|" + "--:|" * (len(protocols) + 4),
+        f"| settings | steps | CPU s | {' | '.join(protocols)} | mean | fits | against the best |",
+        "|---|" + "--:|" * (len(protocols) + 5),
     ]
     for row in rows:
         behind = (
@@ -91,16 +122,9 @@ def comparison_lines(found: dict[str, Any]) -> list[str]:
         mean = interval({**row, "dice": row["mean"]})
         name = f"**{row['title']}**" if row["title"] in found["chosen"].values() else row["title"]
         start = [name, str(row["steps"] or "–"), spent]
-        lines.append("| " + " | ".join([*start, *cells, mean, behind]) + " |")
+        spread = "–" if row["spread"] is None else f"± {row['spread']:.3f}"
+        lines.append("| " + " | ".join([*start, *cells, mean, spread, behind]) + " |")
     lines += ["", "Bold: the settings with which curves are drawn.", ""]
-    before = {row["title"]: row for row in rows}
-    for seed, repeated in found.get("again", {}).items():
-        told = [
-            f"*{row['title']}* {interval({**row, 'dice': row['mean']})}, before "
-            f"{before[row['title']]['mean']:.3f}"
-            for row in repeated
-        ]
-        lines += [f"Fitted once more, with seed {seed}: {'; '.join(told)}.", ""]
     changed = [row for row in rows if row["changes"]]
     lines += [
         f"- *{row['title']}*: `{row['recipe']}` with "

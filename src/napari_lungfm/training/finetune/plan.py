@@ -103,7 +103,9 @@ class Plan:
         return DataLoader(
             clips,
             batch_size=1,
-            sampler=StepSampler(len(clips)),
+            # Every device measures all of them: the values are those of one device, and no device
+            # waits for a value that another one does not have.
+            sampler=[(0, number) for number in range(len(clips))],
             collate_fn=as_list,
             generator=torch.Generator(),
         )

@@ -54,6 +54,11 @@ class Recipe(StrictModel):
         """An image encoder is trained, whose activations can be computed twice."""
         return True
 
+    def changed(self, *names: str) -> list[str]:
+        """Return those of some options that are not what they are by default."""
+        fields = type(self).model_fields
+        return [name for name in names if getattr(self, name) != fields[name].default]
+
 
 class FeatureRecipe(Recipe):
     """A recipe that may leave the image encoder as it is and keep its features.
@@ -76,12 +81,7 @@ class FeatureRecipe(Recipe):
 
     @model_validator(mode="after")
     def _features_are_used(self) -> Self:
-        fields = FeatureRecipe.model_fields
-        changed = [
-            name
-            for name in ("feature_mb", "feature_disk_gb", "feature_precision")
-            if getattr(self, name) != fields[name].default
-        ]
+        changed = self.changed("feature_mb", "feature_disk_gb", "feature_precision")
         if changed and self.trains_encoder:
             msg = f"{changed[0]}: features of an encoder that is trained cannot be kept; leave out"
             raise ValueError(msg)

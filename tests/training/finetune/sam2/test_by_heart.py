@@ -42,7 +42,8 @@ QUICK = {
 RECIPES: dict[str, tuple[dict[str, Any], int]] = {
     "zhu": ({"learning_rate": 1e-3, "memory_learning_rate": 1e-3}, 240),
     "ma": ({**QUICK, "encoder_learning_rate": 1e-3}, 120),
-    "ours": ({**QUICK, "adapter_learning_rate": 1e-3}, 120),
+    "ours": (QUICK, 120),
+    "ours by adapters": ({**QUICK, "encoder": "adapters", "encoder_learning_rate": 1e-3}, 120),
 }
 
 
@@ -56,7 +57,7 @@ def test_one_case_is_learnt_by_heart(name: str, base: BaseNetwork, tmp_path: Pat
         {
             "name": "by heart",
             "base": "base",
-            "recipe": {"name": name, **recipe},
+            "recipe": {"name": name.split(maxsplit=1)[0], **recipe},
             "cohort": COHORT,
             "fraction": 50,  # one of the two
             "validation": 0.0,

@@ -132,17 +132,26 @@ class MaRecipe(StockRecipe):
 
 
 class OursRecipe(StockRecipe):
-    """Adapters in the encoder's attention (LoRA), mask decoder and memory trained.
+    """Encoder, mask decoder and memory trained: what trained best at equal cost.
+
+    `docs/finetuning.md` has the comparison.
 
     Parameters
     ----------
+    encoder
+        What is trained of the image encoder: ``"whole"``, or ``"adapters"`` (LoRA) in its
+        attention, which leave its own weights as they are.
     learning_rate, warm_up
-        Of AdamW on mask decoder and memory; half a cosine after so many steps of warm-up.
-    adapter_learning_rate
-        The same for the adapters, which begin as nothing.
+        Of AdamW; half a cosine after so many steps of warm-up.
+    encoder_learning_rate
+        The same for what is trained of the encoder. By default ``learning_rate`` for all of it,
+        and `ADAPTER_RATE` times that for adapters, which begin as nothing.
     rank, alpha
         Rank of the adapters, and their scale times the rank.
     """
+
+    #: Learning rate of adapters, by default, as a multiple of that of the other weights.
+    ADAPTER_RATE: ClassVar[float] = 4.0
 
     name: Literal["ours"] = "ours"
     clip: Count = 6
@@ -156,8 +165,24 @@ class OursRecipe(StockRecipe):
     corrections: Count = 2
     degrees: Annotated[float, Field(ge=0, le=180)] = 15.0
     shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
+    encoder: Literal["adapters", "whole"] = "whole"
     learning_rate: Positive = 1e-4
-    adapter_learning_rate: Positive = 5e-4
+    encoder_learning_rate: Positive | None = None
     warm_up: WholeNumber = 20
     rank: Count = 8
     alpha: Positive = 16.0
+
+    @property
+    def rate_of_encoder(self) -> float:
+        """Learning rate of what is trained of the encoder."""
+        if self.encoder_learning_rate is not None:
+            return self.encoder_learning_rate
+        return self.learning_rate * (self.ADAPTER_RATE if self.encoder == "adapters" else 1.0)
+
+    @model_validator(mode="after")
+    def _adapters_are_there(self) -> Self:
+        changed = self.changed("rank", "alpha")
+        if changed and self.encoder == "whole":
+            msg = f"{changed[0]}: there are no adapters; leave it out or set encoder: adapters"
+            raise ValueError(msg)
+        return self

@@ -1,4 +1,4 @@
-"""Our own way: adapters in the encoder's attention, mask decoder and memory trained in full.
+"""Our own way: mask decoder and memory trained, and the encoder, whole or by adapters.
 
 The adapters are LoRA's (Hu et al., ICLR 2022, arXiv:2106.09685) from ``peft``: a product of two
 thin matrices beside a frozen one, zero at first. They are added to the frozen ones at the end, so
@@ -24,7 +24,7 @@ _ADAPTER = "default"
 
 
 class OursTask(StockTask):
-    """Trains adapters, mask decoder and memory of a SAM 2 network; see `StockTask`."""
+    """Trains a SAM 2 network but for its prompt encoder; see `StockTask`."""
 
     def __init__(
         self,
@@ -39,15 +39,16 @@ class OursTask(StockTask):
         self._recipe = recipe
         self.network.requires_grad_(True)
         self.network.sam_prompt_encoder.requires_grad_(False)
-        add_adapters(self.network.image_encoder, recipe.rank, recipe.alpha)
+        if recipe.encoder == "adapters":
+            add_adapters(self.network.image_encoder, recipe.rank, recipe.alpha)
 
     def configure_optimizers(self) -> Any:
-        """AdamW, the adapters at a rate of their own; warm-up, then half a cosine down to zero."""
+        """AdamW, the encoder at a rate of its own; warm-up, then half a cosine down to zero."""
         recipe = self._recipe
 
         def rate(name: str) -> float:
-            adapter = name.startswith("image_encoder.")
-            return recipe.adapter_learning_rate if adapter else recipe.learning_rate
+            encoder = name.startswith("image_encoder.")
+            return recipe.rate_of_encoder if encoder else recipe.learning_rate
 
         groups = parameter_groups(self.network, rate, recipe.weight_decay)
         optimiser = torch.optim.AdamW(groups)
@@ -76,7 +77,7 @@ def add_adapters(encoder: torch.nn.Module, rank: int, alpha: float) -> None:
     rank, alpha
         Rank of the adapters, and their scale times the rank.
     """
-    peft = require("peft", purpose="the recipe 'ours'")
+    peft = require("peft", purpose="encoder: adapters")
     settings = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=_ATTENTION, bias="none")
     encoder.requires_grad_(False)
     peft.inject_adapter_in_model(settings, encoder, adapter_name=_ADAPTER)
@@ -100,5 +101,5 @@ def merged_state(network: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def _adapted(network: torch.nn.Module) -> Iterator[tuple[str, Any]]:
-    layer = require("peft.tuners.lora", purpose="the recipe 'ours'").LoraLayer
+    layer = require("peft.tuners.lora", purpose="encoder: adapters").LoraLayer
     return ((name, module) for name, module in network.named_modules() if isinstance(module, layer))
