@@ -1,3 +1,5 @@
+from typing import Annotated, Literal
+
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -34,9 +36,45 @@ def test_every_wrong_key_is_named_with_its_place_in_one_line() -> None:
         parse_model(Whole, {"nam": "a", "parts": [{"size": 1}, {"size": 0}]}, "x.yaml")
     message = str(problem.value)
     assert message.startswith("x.yaml: ")
-    assert "parts.1.size: " in message
-    assert "; nam: " in message
+    assert "parts.1.size: it must be greater" in message
+    assert "; there is no key 'nam'; did you mean 'name'?" in message
     assert "\n" not in message
+
+
+class Round(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Literal["round"] = "round"
+    radius: float = 1.0
+
+
+class Square(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Literal["square"] = "square"
+    side: float = 1.0
+
+
+class Drawing(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    shape: Annotated[Round | Square, Field(discriminator="name")]
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ({"name": "round", "radiu": 2}, "shape has no key 'radiu'; did you mean 'radius'?"),
+        ({"name": "round", "side": 2}, "shape has no key 'side'; its keys: name, radius"),
+        ({"name": "square", "side": "x"}, "shape.side: write a number, not 'x'"),
+        ({"name": "oval"}, "shape: there is no name 'oval', only 'round', 'square'"),
+        ({"side": 2}, "shape: say its name"),
+    ],
+)
+def test_a_key_is_looked_for_in_the_kind_that_was_chosen(shape, said) -> None:
+    with pytest.raises(ConfigError) as problem:
+        parse_model(Drawing, {"shape": shape}, "x.yaml")
+    assert str(problem.value) == f"x.yaml: {said}"
 
 
 def test_what_fits_not_together_is_said_without_a_place() -> None:
@@ -45,7 +83,7 @@ def test_what_fits_not_together_is_said_without_a_place() -> None:
 
 
 def test_other_things_than_mappings_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^a list: .*dictionary"):
+    with pytest.raises(ConfigError, match=r"^a list: write a mapping, .*, not a list$"):
         parse_model(Whole, [1], "a list")
 
 

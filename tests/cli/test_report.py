@@ -46,6 +46,23 @@ def test_a_number_is_traced_to_its_record_its_mask_and_its_prompts(bench, run):
     assert "there are: box-one, box-every-slice" in wrong.err
 
 
+def test_a_trace_says_how_the_number_arises_and_names_other_rows(bench, run):
+    out, other = run("one"), run("two")
+    row = ["--cohort", "c", "--method", "prompt-ellipse", "--protocol", "box-one"]
+    shown = bench("trace", out, *row, "--against-run", other)
+    assert shown.code == 0, shown.err
+    lines = shown.out.splitlines()
+    assert lines[1].startswith("how: B minus A, case by case: 95 % BCa interval")
+    assert "difference: 0.0000" in lines
+    assert f"  prompt-ellipse in {other}: a (seed 0): " in shown.out
+    alone = bench("trace", out, *row, "--metric", "p_best")
+    assert (alone.code, len(alone.err.strip().splitlines())) == (2, 1)
+    assert "two methods or more" in alone.err
+    tested = bench("trace", out, *row, "--against", "prompt-ellipse", "--metric", "iou")
+    assert tested.code == 2
+    assert "only the dice of 'tumour' is tested" in tested.err
+
+
 def test_two_runs_are_compared_on_their_common_cases(bench, run, tmp_path):
     first, second = run("one"), run("two")
     assert bench("report", first, second).code == 2

@@ -1,6 +1,8 @@
 import json
+import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -158,6 +160,31 @@ def test_help_loads_nothing_heavy():
     assert done.stderr.strip() == "[]"
 
 
+def test_an_interrupted_training_says_how_to_go_on(bench, files, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_lungfm.training.automatic.run.train_automatic", interrupted)
+    config, cohort = files
+    done = bench("train", config, "--cohort", cohort, "--out", tmp_path / "model")
+    assert done.code == 1
+    assert "the same call with --resume goes on with this training" in done.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other quotes")
+def test_what_is_to_be_typed_next_can_be_typed(bench, files, tmp_path, monkeypatch):
+    trained = SimpleNamespace(validation=None, seconds=1.0, title="t")
+    monkeypatch.setattr(
+        "napari_lungfm.training.automatic.run.train_automatic", lambda *_, **__: trained
+    )
+    config, cohort = files
+    out = tmp_path / "my model"
+    err = bench("train", config, "--cohort", cohort, "--out", out).err
+    assert shlex.split(err.partition("napari-lungfm-bench ")[2])[:3] == [
+        "segment", "--model", str(out),
+    ]  # fmt: skip
+
+
 @pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_weights(files, tmp_path):
     """Killed by the system in the middle of an epoch, in a process of its own."""
@@ -209,6 +236,6 @@ def test_folders_of_nnunets_own_need_trust(bench, tmp_path):
         assert (result.code, message in result.err) == (code, True), result.err
         assert result.err.strip().count("\n") == 0
     result = bench("models", "export", folder, "--out", tmp_path / "out")
-    assert (result.code, "there is no trained" in result.err) == (1, True)
+    assert (result.code, "is no trained model" in result.err) == (2, True)
     names = {row["name"] for row in bench("models", "list", "--json").json["models"]}
     assert names >= {"nnunet-2d", "nnunet-3d-lowres", "nnunet-3d-fullres"}

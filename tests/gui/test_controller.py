@@ -1,3 +1,4 @@
+import json
 import shutil
 import time
 
@@ -6,9 +7,11 @@ import pytest
 
 from napari_lungfm.geometry import Structure, Volume, VolumeGeometry
 from napari_lungfm.gui.annotation.autosave import Meanwhile
+from napari_lungfm.gui.annotation.jobs import Mailbox
 from napari_lungfm.gui.annotation.session_files import SessionFiles
 from napari_lungfm.gui.annotation.tools import Tool
 from napari_lungfm.gui.annotation.work import ModelWish
+from napari_lungfm.gui.shared import Workplace
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt, Stop
 from napari_lungfm.plugin.layer_geometry import image_layer, info_of_layer
 from napari_lungfm.plugin.session_files import read_session_masks
@@ -284,7 +287,7 @@ def test_an_object_that_reaches_an_end_of_the_image_is_said_so(gated, direction,
     assert notice.text.startswith("'tumour': slices ")
     assert notice.level == ("warning" if words else "done")
     assert (words or "mL (") in notice.text
-    assert ("check the end, or set a stop" in notice.text) == bool(words)
+    assert ("check the end, or mark it (S)" in notice.text) == bool(words)
 
 
 def test_an_object_renamed_to_blanks_keeps_its_name_in_the_list_and_says_why(qtbot, bench):
@@ -974,6 +977,47 @@ def test_a_session_whose_folder_vanishes_is_written_anew(bench, truth, tmp_path)
     assert [each.log for each in SessionFiles(tmp_path / "sessions").of_image(mark)] == [log]
 
 
+@pytest.mark.parametrize("when", ["before an action", "in a propagation", "before the end"])
+def test_a_session_whose_file_another_program_changed_goes_on_beside_it(gated, truth, when):
+    bench, model = gated
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    log = bench.controller.log
+    theirs = log.read_bytes() + b"{}\n"
+    if when != "in a propagation":
+        log.write_bytes(theirs)
+        for _ in range(100):
+            model.gate.release()
+    if when != "before the end":
+        bench.controller.propagate()
+    if when == "in a propagation":
+        model.gate.release()
+        walk = bench.controller._walks
+        bench.mail.flush(until=lambda: walk.now is not None and walk.now.done > 0)
+        log.write_bytes(theirs)
+        for _ in range(100):
+            model.gate.release()
+    bench.settle()
+    if when == "before the end":
+        bench.place.closing.close()
+        bench.settle()
+        assert "Its session is kept" in bench.notices[-1].text
+    else:
+        assert "a new file beside it" in bench.notices[-1].text
+        np.testing.assert_array_equal(bench.labels == TUMOUR, truth)
+        assert bench.controller.log == log.with_name(f"{log.stem}-2.jsonl")
+    session = bench.controller.engine.session
+    new = log.with_name(f"{log.stem}-2.jsonl")
+    assert log.read_bytes() == theirs
+    lines = new.read_text().splitlines()
+    assert len(lines) >= 3
+    if session is not None:
+        assert len(lines) == len(session.entries)
+    assert read_session_masks(new.with_suffix(".session")).label_map.array[9].any()
+    mark = json.loads(lines[0])["image"]["hash"]
+    assert SessionFiles(log.parent).of_image(mark)[0].log == new
+
+
 def test_a_session_that_can_be_kept_nowhere_any_more_says_what_to_press(bench, truth, tmp_path):
     bench.controller.use(Tool.BOX)
     bench.box_around(truth, 9)
@@ -1024,6 +1068,25 @@ def test_a_box_drawn_while_the_model_loads_is_done_before_the_case_is_closed(ben
     assert read_session_masks(log.with_suffix(".session")).label_map.array[9].any()
 
 
+def test_closing_asks_before_a_box_is_lost_that_no_model_has_seen(viewer, truth):
+    place = Workplace(viewer, mail := Mailbox(), None)
+    controller, closing = place.controller, place.closing
+    controller.set_model(ModelWish("prompt-ellipse"))
+    controller.set_image(viewer.layers["ct"])
+    assert not closing.would_lose
+    controller.use(Tool.BOX)
+    assert not closing.would_lose
+    corners = [(9, 10, 14), (9, 10, 38), (9, 34, 38), (9, 34, 14)]
+    controller.annotation.layers.boxes.add_rectangles([np.array(corners, dtype=float)])
+    assert closing.would_lose
+    mail.flush(until=lambda: bool(controller.objects) and not controller.busy)
+    assert closing.would_lose
+    closing.close()
+    mail.flush(until=lambda: not controller.busy)
+    assert [each.name for each in viewer.layers] == []
+    place.close()
+
+
 def test_a_box_outside_the_image_is_said_to_be_there(bench):
     bench.controller.use(Tool.BOX)
     bench.settle()
@@ -1060,6 +1123,27 @@ def test_a_stroke_through_several_slices_is_one_step(bench, truth):
     bench.controller.undo()
     bench.settle()
     np.testing.assert_array_equal(bench.labels, before)
+
+
+def test_a_stroke_over_slices_drawn_before_is_one_step_too(bench, truth):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    for place in ((13, 12, 10), (11, 30, 30)):
+        paint(bench, place, TUMOUR, size=5)
+    before, entries = bench.labels.copy(), len(bench.controller.session.entries)
+    bench.viewer.dims.order = (1, 0, 2)
+    paint(bench, (13, 20, 10), TUMOUR, size=15)
+    after = bench.labels.copy()
+    changed = np.flatnonzero((before != after).any(axis=(1, 2)))
+    assert {11, 13} < set(changed.tolist())
+    assert len(bench.controller.session.entries) == entries + 1
+    bench.controller.undo()
+    bench.settle()
+    np.testing.assert_array_equal(bench.labels, before)
+    bench.controller.redo()
+    bench.settle()
+    np.testing.assert_array_equal(bench.labels, after)
+    assert bench.same_as_session()
 
 
 def test_an_object_may_be_called_locked_and_a_locked_one_has_another_icon(qtbot, bench, truth):

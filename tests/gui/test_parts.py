@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from napari.components import ViewerModel
 
 from napari_lungfm.gui.annotation.downloads import Downloads
+from napari_lungfm.gui.annotation.drawn import box_of, corners_of
 from napari_lungfm.gui.annotation.edits import keep_others, stroke_of
 from napari_lungfm.gui.annotation.jobs import JobQueue, Mailbox
 from napari_lungfm.gui.annotation.keys import Shortcuts
-from napari_lungfm.gui.annotation.layers import box_of, corners_of
 from napari_lungfm.gui.annotation.models import device_choices, model_choices
 from napari_lungfm.gui.annotation.view import SliceView
 from napari_lungfm.gui.annotation.windows import describe, preset_name, show_window, shown_window

@@ -141,6 +141,34 @@ def test_an_edited_reference_is_counted_anew(scored, viewer, truth):
     assert not bench.place.quality.has_reference
 
 
+def test_a_lone_reference_counts_for_one_object_only(bench, viewer, truth):
+    quality, place = bench.place.quality, viewer.layers["ct"]
+    layer = viewer.add_labels(
+        truth.astype(np.uint8), name="GTV-1", scale=place.scale, translate=place.translate
+    )
+    layer.units = "mm"
+    quality.set_reference(layer)
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    assert_counts_are_right(bench, truth)
+    bench.controller.add_object()
+    bench.settle()
+    second = bench.controller.active
+    bench.box(4, 2, 2, 9, 9)
+    assert bench.controller.objects[second].name == "object 2"
+    assert not quality.has_reference
+    assert quality.reference_chosen
+    quality.go_to_worst()
+    assert "has no 'object 2'" in bench.notices[-1].text
+    bench.controller.choose(TUMOUR)
+    bench.settle()
+    assert_counts_are_right(bench, truth)
+    bench.controller.delete(TUMOUR)  # nobody else has a claim to it now
+    bench.settle()
+    assert bench.controller.active == second
+    assert quality.has_reference
+
+
 def test_a_renamed_object_is_compared_with_what_has_its_name(scored, truth):
     bench, quality = scored, scored.place.quality
     bench.controller.rename(TUMOUR, "left lung")

@@ -141,6 +141,43 @@ def draw_box(hand, truth, z=9):
     )
 
 
+def test_napari_s_other_shapes_drawn_with_the_mouse_become_boxes(hand, truth):
+    wanted = draw_box(hand, truth)
+    first, boxes = hand.prompts[0], hand.controller.annotation.layers.boxes
+    boxes.mode = "add_ellipse"
+    hand.controller.go_to(10)
+    hand.settle()
+    hand.drag((10, wanted.y0, wanted.x0), (10, wanted.y1, wanted.x1))
+    assert [type(p) for p in hand.prompts] == [Box, Box]
+    assert "around your ellipse" in hand.panel.message.notice.text
+    assert set(boxes.shape_type) == {"rectangle"}
+    boxes.mode = "add_polygon"
+    hand.controller.go_to(8)
+    hand.settle()
+    middle = (wanted.x0 + wanted.x1) / 2
+    places = [(wanted.y0, middle), (wanted.y1, wanted.x0), (wanted.y1, wanted.x1)]
+    for y, x in places:
+        hand.click((8, y, x))
+    assert len(hand.prompts) == 2  # it is not done yet
+    assert len(boxes.data) == 3
+    QTest.mouseDClick(
+        hand.canvas.native,
+        Qt.MouseButton.LeftButton,
+        Qt.KeyboardModifier.NoModifier,
+        hand.at((8, *places[-1])),
+    )
+    hand.settle()
+    assert [p.z for p in hand.prompts] == [9, 10, 8]
+    assert "around your polygon" in hand.panel.message.notice.text
+    hand.controller.go_to(12)
+    hand.settle()
+    hand.click((12, *places[0]))
+    hand.press(Qt.Key.Key_Escape)  # given up
+    assert hand.controller.tool is Tool.LOOK
+    assert len(hand.prompts) == len(boxes.data) == 3
+    assert hand.prompts[0] == first
+
+
 def test_from_the_box_to_the_corrected_tumour_with_mouse_and_keys(hand, truth):
     wanted = draw_box(hand, truth)
     assert hand.controller.tool is Tool.BOX
@@ -543,4 +580,11 @@ def test_a_refused_reference_does_not_stay_chosen_and_old_scores_go(hand, truth)
     chosen = hand.panel.reference_combo.layer  # none, or the one that suggests itself again
     assert chosen in (None, hand.viewer.layers["reference"])
     assert hand.panel.workplace.comparing.reference is chosen
+    hand.controller.rename(TUMOUR, "tumour")
+    hand.settle()
+    compare.compare.click()
+    hand.settle()
+    assert compare.table.rowCount() == 1
+    hand.controller.end()  # another case is next
+    assert compare.table.rowCount() == 0
     compare.release()

@@ -121,7 +121,7 @@ def test_layers_of_other_plugins_are_placed_by_scale_and_units():
     ] == pytest.approx(3)
     unitless = info_of_layer(layer(scale=(3, 0.7, 0.7)))
     assert unitless.geometry.spacing == (3, 0.7, 0.7)
-    assert unitless.notes
+    assert "3 × 0.7 × 0.7" in unitless.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -150,6 +150,11 @@ def test_a_real_layer_is_understood():
     layers = pytest.importorskip("napari.layers")
     info = info_of_layer(layers.Image(np.zeros((4, 5, 6)), scale=(3, 1, 1), units="mm"))
     assert (info.geometry.spacing, info.notes) == ((3, 1, 1), ())
+    for unit, share in (("um", 1e3), ("cm", 0.1), ("m", 1e-3), ("inch", 1 / 25.4), ("nm", 1e6)):
+        other = layers.Image(np.zeros((4, 5, 6)), scale=np.array([3, 1, 1]) * share, units=unit)
+        found = info_of_layer(other)
+        assert found.geometry.spacing == pytest.approx((3, 1, 1))
+        assert found.notes == ()
     _, options, _ = image_layer(Volume(np.zeros(GEOMETRY.shape), GEOMETRY), "ct")
     shown = layers.Image(np.zeros(GEOMETRY.shape), **options)
     assert info_of_layer(shown).geometry.is_close(GEOMETRY)

@@ -1,19 +1,18 @@
 import csv
+import errno
 import json
+from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("napari_lungfm.training.lightning_import", exc_type=ImportError)
 
-from napari_lungfm._core.exceptions import ConfigError, UsageError  # noqa: E402
-from napari_lungfm.training.fit import (  # noqa: E402
-    FitError,
-    FitSettings,
-    StepSampler,
-    load_weights,
-    run_fit,
-)
+from napari_lungfm._core.exceptions import ConfigError, OutputError, UsageError  # noqa: E402
+from napari_lungfm.training.fit.checkpoints import load_weights  # noqa: E402
+from napari_lungfm.training.fit.run import run_fit  # noqa: E402
+from napari_lungfm.training.fit.sampler import StepSampler  # noqa: E402
+from napari_lungfm.training.fit.settings import FitError, FitSettings  # noqa: E402
 from napari_lungfm.training.lightning_import import pl  # noqa: E402
 
 
@@ -228,3 +227,34 @@ def test_a_loss_that_is_not_finite_ends_the_fit(tmp_path):
 def test_early_stopping_needs_something_to_watch(tmp_path):
     with pytest.raises(ConfigError, match="needs validation cases"):
         _fit(tmp_path, validate=False, fit={"early_stopping": 2})
+
+
+def test_a_fit_that_was_moved_still_knows_its_best(tmp_path):
+    often = {"fit": {"validate_every": 1}}
+    with pytest.raises(InterruptionError):
+        _fit(tmp_path / "here", module=Worse(), listener=_stop_at(10), **often)
+    (tmp_path / "here").rename(tmp_path / "there")
+    _, result = _fit(tmp_path / "there", module=Worse(), resume=True, **often)
+    assert result.best.parent.parent == tmp_path / "there"
+    assert torch.load(result.best, weights_only=True)["global_step"] == 4  # of the first epoch
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    write, left = Path.write_bytes, iter([True, False])
+
+    def write_bytes(path, data):
+        if next(left):
+            return write(path, data)
+        write(path, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(OutputError, match=r"last\.ckpt.*the disk is full"):
+        _fit(tmp_path / "out", validate=False)
+    checkpoints = tmp_path / "out" / "checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["last.ckpt"]
+    monkeypatch.setattr(Path, "write_bytes", write)
+    resumed, _ = _fit(tmp_path / "out", validate=False, resume=True)
+    whole, _ = _fit(tmp_path / "whole", validate=False)
+    for a, b in zip(_weights(whole), _weights(resumed), strict=True):
+        assert torch.equal(a, b)

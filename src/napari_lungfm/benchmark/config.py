@@ -16,11 +16,10 @@ from pydantic import (
     model_validator,
 )
 
-from napari_lungfm._core.config import read_yaml
+from napari_lungfm._core.config import parse_model, read_yaml
 from napari_lungfm._core.exceptions import LungFMError
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.benchmark.cohorts.cohort_file import COHORT_FILE, read_cohort
-from napari_lungfm.benchmark.messages import parse_settings
 from napari_lungfm.benchmark.methods import Method, MethodSpec, look_up_methods
 from napari_lungfm.datasets.file_cohort import FileCohort
 from napari_lungfm.datasets.phantom_cohort import PhantomCohort
@@ -153,7 +152,7 @@ def parse_config(
     ConfigError
         If they are not valid.
     """
-    return parse_settings(BenchmarkConfig, values, source, context={"base": base or Path()})
+    return parse_model(BenchmarkConfig, values, source, context={"base": base or Path()})
 
 
 def _refuse_twice(what: str, names: list[str]) -> None:

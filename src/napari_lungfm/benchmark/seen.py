@@ -1,13 +1,14 @@
 """No model is scored on a patient that it was trained on: looked into before any unit is run."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from napari_lungfm._core.exceptions import LungFMError
 from napari_lungfm._core.files import write_json
 from napari_lungfm.benchmark.methods import Method
 from napari_lungfm.datasets.cases import CaseSource, Cohort
+from napari_lungfm.datasets.phantom_cohort import PhantomCaseSource
 from napari_lungfm.models.automatic.trained import SeenPatientError, TrainedModel, hash_image
 
 _SCHEMA = 1
@@ -32,8 +33,8 @@ class ImageHashes:
 
     def of(self, source: CaseSource) -> str | None:
         """Return `hash_image` of a case; ``None`` where it cannot be read (its units say so)."""
+        found = self.known(source)
         mark = source.fingerprint()
-        found = self._known.get(mark) or self._new.get(mark)
         if found is None and mark not in self._new:
             try:
                 found = hash_image(source.load().volume)
@@ -43,6 +44,11 @@ class ImageHashes:
             if found is not None and source.inputs():  # phantoms depend on the program as well
                 self._known[mark] = found
         return found
+
+    def known(self, source: CaseSource) -> str | None:
+        """Return `of` where it was asked for before; ``None`` elsewhere, and nothing is read."""
+        mark = source.fingerprint()
+        return self._known.get(mark) or self._new.get(mark)
 
     def save(self) -> None:
         """Write the hashes of images on disk."""
@@ -70,7 +76,9 @@ def refuse_seen(methods: Iterable[Method], cohorts: Sequence[Cohort], images: Im
     for method in methods:
         scored = [cohort for cohort in cohorts if method.takes(cohort.name)]
         if method.description is not None:
-            problems = _seen_by(method.description, scored, images)
+            # What this run trains is looked at before, and what was not read then need not be.
+            look = images.of if method.spec.train is None else images.known
+            problems = _seen_by(method.description, scored, look)
         elif method.training is not None:
             problems = _seen_in_training(method, scored, cohorts, images)
         else:
@@ -87,7 +95,9 @@ def refuse_seen(methods: Iterable[Method], cohorts: Sequence[Cohort], images: Im
 
 
 def _seen_by(
-    model: TrainedModel | None, scored: Sequence[Cohort], images: ImageHashes
+    model: TrainedModel | None,
+    scored: Sequence[Cohort],
+    look: Callable[[CaseSource], str | None],
 ) -> list[str]:
     if model is None or not model.seen:
         return []
@@ -95,7 +105,7 @@ def _seen_by(
     for cohort in scored:
         for source in cohort.test:
             try:
-                model.refuse_seen(source.name, cohort=cohort.name, image=images.of(source))
+                model.refuse_seen(source.name, cohort=cohort.name, image=look(source))
             except SeenPatientError:
                 found.append(f"'{source.name}' of '{cohort.name}'")
     return found
@@ -108,15 +118,34 @@ def _seen_in_training(
     for cohort in scored:
         trained_on = method.spec.trained_on or cohort.name
         sources = next(other.train for other in cohorts if other.name == trained_on)
-        seen = {images.of(source): source.name for source in sources}
-        for source in cohort.test:
+        train, test = _perhaps_the_same(sources, cohort.test)
+        seen = {images.of(source): source.name for source in train}
+        for source in test:
             image = images.of(source)
             if image is not None and image in seen:
                 found.append(
                     f"'{source.name}' of '{cohort.name}' ('{seen[image]}' of '{trained_on}')"
                 )
     # What a fine-tuning begins with has seen stays in its weights.
-    return found + _seen_by(method.earlier, scored, images)
+    return found + _seen_by(method.earlier, scored, images.of)
+
+
+def _perhaps_the_same(
+    train: Sequence[CaseSource], test: Sequence[CaseSource]
+) -> tuple[Sequence[CaseSource], Sequence[CaseSource]]:
+    """Leave out phantoms of patients that the other part has not: each takes seconds to make."""
+    if not all(isinstance(source, PhantomCaseSource) for source in (*train, *test)):
+        return train, test
+    both = _patients(train) & _patients(test)
+    return _of_patients(train, both), _of_patients(test, both)
+
+
+def _patients(sources: Sequence[CaseSource]) -> set[int]:
+    return {source.patient for source in sources if isinstance(source, PhantomCaseSource)}
+
+
+def _of_patients(sources: Sequence[CaseSource], wanted: set[int]) -> list[CaseSource]:
+    return [s for s in sources if isinstance(s, PhantomCaseSource) and s.patient in wanted]
 
 
 def _read(file: Path) -> dict[str, str]:

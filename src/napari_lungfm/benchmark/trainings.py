@@ -23,7 +23,7 @@ from napari_lungfm.models.registry import check_weights
 if TYPE_CHECKING:  # torch comes with it
     from napari_lungfm.training.automatic.config import AnyTraining
     from napari_lungfm.training.finetune.config import FineTuning
-    from napari_lungfm.training.fit import FitProgress
+    from napari_lungfm.training.fit.settings import FitProgress
 
 #: What does not change the model: where it is computed, what it is called, how it is described.
 _NOT_DECIDING = {"cohort", "summary", "workers"}

@@ -10,20 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from napari_lungfm._core.config import parse_model, read_yaml
 from napari_lungfm._core.environment import available_cores, hardware
 from napari_lungfm._core.exceptions import (
-    ConfigError,
-    InputFileError,
     LungFMError,
     MissingDependencyError,
     UsageError,
 )
 from napari_lungfm._core.imports import is_available, require
 from napari_lungfm._core.types import PathInput
-from napari_lungfm.benchmark.messages import parse_settings
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -75,18 +72,7 @@ def load_cluster(path: PathInput) -> ClusterSpec:
         If it describes no cluster.
     """
     file = Path(path)
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"'{file}' cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise InputFileError(msg) from error
-    except yaml.YAMLError as error:
-        msg = f"'{file}' is not valid YAML: {' '.join(str(error).split())}"
-        raise ConfigError(msg) from error
-    if not isinstance(values, dict):
-        msg = f"'{file}' describes no cluster: a mapping with kind: slurm is expected"
-        raise ConfigError(msg)
-    return parse_settings(ClusterSpec, values, str(file))
+    return parse_model(ClusterSpec, read_yaml(file), str(file))
 
 
 @dataclass(frozen=True)
@@ -188,11 +174,8 @@ def check_workplace(place: Workplace) -> None:
     LungFMError
         If the scheduler does not answer, or the cluster cannot be started.
     """
-    if place.workers is not None and place.workers > 1:
+    if place.elsewhere or (place.workers or 1) > 1:
         require("distributed", purpose=_PURPOSE)
-    if not place.elsewhere:
-        return
-    require("distributed", purpose=_PURPOSE)
     with _quiet():
         if place.scheduler is not None:
             with _client(place.scheduler):

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import shlex
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -56,3 +59,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
+
+
+def typed(argument: object) -> str:
+    """Return an argument of a command as one types it: a path may have blanks."""
+    text = str(argument)
+    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)

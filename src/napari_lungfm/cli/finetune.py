@@ -5,12 +5,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from napari_lungfm.cli.console import note, print_json
+from napari_lungfm.cli.console import note, print_json, typed
 
 if TYPE_CHECKING:
     from napari_lungfm.models.automatic.trained import TrainedModel
     from napari_lungfm.training.automatic.run import StageListener
-    from napari_lungfm.training.fit import FitListener
+    from napari_lungfm.training.fit.settings import FitListener
 
 #: Shows what is being done, and gives what is to be told of it.
 Display: TypeAlias = Callable[[], "AbstractContextManager[tuple[FitListener, StageListener]]"]
@@ -96,5 +96,5 @@ def _report(description: "TrainedModel", out: Path, as_json: bool) -> None:
         note(f"licence of the base, and so of the result: {base['licence']}")
     note(
         f"fine-tuned '{description.title}'; use it with: napari-lungfm-bench segment --model "
-        f"{out} --image IMAGE --box Z,Y0,X0,Y1,X1 --out MASK"
+        f"{typed(out)} --image IMAGE --box Z,Y0,X0,Y1,X1 --out MASK"
     )

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_lungfm.cli.console import complain, note, print_json, stderr_console, stdout_console
+from napari_lungfm.cli.console import (
+    complain,
+    note,
+    print_json,
+    stderr_console,
+    stdout_console,
+    typed,
+)
 
 if TYPE_CHECKING:
     from napari_lungfm._core.types import ProgressCallback
@@ -189,7 +196,7 @@ def export(
     """Write a trained nnU-Net as nnU-Net itself keeps it, with its checkpoint."""
     from napari_lungfm.models.automatic.nnunet_folders import export_nnunet
 
-    place = export_nnunet(_trained_place(name, folder), out)
+    place = typed(export_nnunet(_trained_place(name, folder), out))
     note(f"apply it with: nnUNetv2_predict_from_modelfolder -m {place} -i IMAGES -o MASKS -f 0")
 
 
@@ -249,7 +256,7 @@ def _is_trained(name: str) -> bool:
     from napari_lungfm.models.registry import trainable_cards
 
     known = {card.name for card in trainable_cards()}
-    return name.partition(":")[0] in known or is_trained_model(name)
+    return name.partition(":")[0] in known or is_trained_model(name) or Path(name).is_dir()
 
 
 def _is_untrained(name: str, folder: Path | None) -> bool:
@@ -286,9 +293,7 @@ def _refuse_folder_options(given: dict[str, bool]) -> None:
 
 
 def _trained_place(name: str, folder: Path | None) -> Path:
-    from napari_lungfm.models.automatic.trained import is_trained_model
-
-    return Path(name) if is_trained_model(name) else _trained(folder).find(name)
+    return Path(name) if Path(name).is_dir() else _trained(folder).find(name)
 
 
 def _labels(pairs: list[str]) -> dict[int, str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_lungfm.benchmark.records import Record
-    from napari_lungfm.benchmark.report import Trace, TracedUnit
+    from napari_lungfm.benchmark.report import OtherRow, Trace, TracedUnit
     from napari_lungfm.benchmark.store import RunFolder
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -83,6 +83,10 @@ def trace(
         str | None,
         typer.Option(metavar="METHOD", help="Another method: the pairs behind a p value."),
     ] = None,
+    against_run: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Another run: a row of the report of two runs."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Show the records that a number in a table is made from, with their prompts and masks."""
@@ -99,6 +103,7 @@ def trace(
         subgroup=subgroup,
         seed=seed,
         against=against,
+        against_run=None if against_run is None else RunFolder.open(against_run),
     )
     if as_json:
         from dataclasses import asdict
@@ -201,17 +206,20 @@ def _print_trace(found: "Trace") -> None:
         f"{found.cohort}{cases}: {_shown(found.value, no)} (n = {found.n}, {found.n_undefined} "
         "undefined)"
     )
-    if found.other is not None:
+    print(f"how: {found.origin}")
+    if found.others:
         print(f"mean of {found.method}: {_shown(found.mean)}")
-        print(
-            f"mean of {found.other.method} under {found.other.protocol}, same cases: "
-            f"{_shown(found.other.mean)}"
-        )
+    for other in found.others:
+        print(f"mean of {_named(other)} under {other.protocol}, same cases: {_shown(other.mean)}")
     for name, value in (found.comparison or {}).items():
         print(f"{name.replace('_', ' ')}: {_shown(value)}")
-    _print_units(found.units, found.method if found.other else "", no)
-    if found.other is not None:
-        _print_units(found.other.units, found.other.method, no)
+    _print_units(found.units, found.method if found.others else "", no)
+    for other in found.others:
+        _print_units(other.units, _named(other), no)
+
+
+def _named(row: "OtherRow") -> str:
+    return row.method if row.run is None else f"{row.method} in {row.run}"
 
 
 def _print_units(units: "Sequence[TracedUnit]", method: str, no: str) -> None:

@@ -10,13 +10,13 @@ import typer
 
 from napari_lungfm._core.config import read_yaml
 from napari_lungfm._core.exceptions import ConfigError, InputFileError, UsageError
-from napari_lungfm.cli.console import note, print_json, stderr_console
+from napari_lungfm.cli.console import note, print_json, stderr_console, typed
 from napari_lungfm.cli.finetune import fine_tuning_summaries, train_fine_tuning
 
 if TYPE_CHECKING:
     from napari_lungfm.models.automatic.trained import TrainedModel
     from napari_lungfm.training.automatic.run import StageListener
-    from napari_lungfm.training.fit import FitListener, FitProgress
+    from napari_lungfm.training.fit.settings import FitListener, FitProgress
 
 #: What trains a configuration.
 Kind: TypeAlias = Literal["automatic", "finetune", "lungfm-s"]
@@ -152,7 +152,8 @@ def _train_lungfm(config: str, out: Path, *, resume: bool, device: str, as_json:
         print_json({"out": str(out), "weights": str(weights)})
     note(
         f"the weights are in {weights}; use them with: napari-lungfm-bench segment --model "
-        f"lungfm-s --option weights={weights} --image IMAGE --box Z,Y0,X0,Y1,X1 --out MASK"
+        f"lungfm-s --option {typed(f'weights={weights}')} --image IMAGE --box Z,Y0,X0,Y1,X1 "
+        "--out MASK"
     )
 
 
@@ -173,7 +174,10 @@ def _list(as_json: bool) -> None:
 
 @contextmanager
 def _display() -> "Iterator[tuple[FitListener, StageListener]]":
-    """Show what is being done on stderr, with the time left; one line per epoch where it stays."""
+    """Show what is being done on stderr, with the time left; one line per epoch where it stays.
+
+    After Ctrl-C it says how to go on.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (
@@ -201,7 +205,11 @@ def _display() -> "Iterator[tuple[FitListener, StageListener]]":
                 values = ", ".join(f"{name} {v:.4f}" for name, v in progress.metrics.items())
                 bar.console.print(f"epoch {progress.epoch} of {progress.epochs}: {values}; {left}")
 
-        yield listener, stages
+        try:
+            yield listener, stages
+        except KeyboardInterrupt:
+            note("the same call with --resume goes on with this training")
+            raise
 
 
 def _time(seconds: float) -> str:
@@ -231,5 +239,5 @@ def _report(description: "TrainedModel", out: Path, as_json: bool) -> None:
             note(f"validation: {title} mean Dice {mean:.4f} over {len(values)} cases")
     note(
         f"trained '{description.title}' in {_time(description.seconds)}; apply it with: "
-        f"napari-lungfm-bench segment --model {out} --image IMAGE --out MASK"
+        f"napari-lungfm-bench segment --model {typed(out)} --image IMAGE --out MASK"
     )

@@ -164,6 +164,11 @@ class PhantomCaseSource:
         text = repr(self.spec) + "".join(map(repr, steps))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
+    @property
+    def patient(self) -> int:
+        """What anatomy and noise are drawn from: phantoms of two of them never are one image."""
+        return self.spec.seed
+
     def inputs(self) -> tuple[Path, ...]:
         """Return nothing: a phantom is read from no file."""
         return ()

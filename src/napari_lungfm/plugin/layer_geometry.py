@@ -43,11 +43,14 @@ _AIR_HU = -500
 
 #: Names of units of length as pint gives them → mm.
 _MM_OF_UNIT = {
+    "nanometer": 1e-6,
     "micrometer": 1e-3,
     "micron": 1e-3,
     "millimeter": 1.0,
     "centimeter": 10.0,
+    "decimeter": 100.0,
     "meter": 1000.0,
+    "inch": 25.4,
 }
 
 #: A screen shows rows downwards and columns rightwards: to the back or the feet, and to the
@@ -279,7 +282,9 @@ def _info_from_scale(
     ox, oy, oz = (float(v) for v in (shift * in_mm)[::-1])
     direction = np.diag(np.where(scale < 0, -1.0, 1.0)[::-1]).tolist()
     geometry = VolumeGeometry(shape, (sz, sy, sx), (ox, oy, oz), direction)
-    notes = () if known else ("the layer has no units; its scale was taken as mm",)
+    spacing = f"{sz:g} × {sy:g} × {sx:g}"
+    note = f"the image names no unit of length, and its spacing {spacing} (z, y, x) is taken as mm"
+    notes = () if known else (note,)
     return LayerInfo(geometry, notes=notes)
 
 

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import (  # noqa: E402
     ModelCheckpoint,
 )
 from lightning.pytorch.loggers import Logger, TensorBoardLogger  # noqa: E402
+from lightning.pytorch.plugins.io import TorchCheckpointIO  # noqa: E402
 
 __all__ = [
     "Callback",
@@ -28,5 +29,6 @@ __all__ = [
     "Logger",
     "ModelCheckpoint",
     "TensorBoardLogger",
+    "TorchCheckpointIO",
     "pl",
 ]

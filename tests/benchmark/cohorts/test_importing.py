@@ -110,7 +110,10 @@ def test_masks_beside_the_images_are_no_cases(tmp_path, make_chest, mask):
         ("name: c\nimage: '../{case}'\nmask: '{case}.nii'", "must be a path within the folder"),
         ("name: c\nimage: '{case}'", "exactly one of mask, rtstruct and seg is needed"),
         ("name: c\nimage: '{case}'\nmask: '{case}m'\nvalues: {1: nose}", "no structure 'nose'"),
-        ("name: c\nimage: '{case}'\nmask: '{case}m'\nmaks: x", "maks: Extra inputs"),
+        (
+            "name: c\nimage: '{case}'\nmask: '{case}m'\nmaks: x",
+            "no key 'maks'; did you mean 'mask'?",
+        ),
         ("[1", "is not valid YAML"),
         ("- 1", "a mapping of keys to values is expected"),
     ],

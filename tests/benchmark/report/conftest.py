@@ -85,14 +85,20 @@ def half_ellipsoid(radius_mm, shift=0.0):
     return z**2 + y**2 + (x - shift) ** 2 <= radius_mm**2
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_result():
     return result
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_record():
     return record
+
+
+@pytest.fixture(scope="session")
+def write():
+    """`write_run`, for runs that several tests share."""
+    return write_run
 
 
 @pytest.fixture

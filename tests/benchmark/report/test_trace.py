@@ -90,11 +90,11 @@ def test_every_column_of_the_summary_can_be_traced(make_run, several):
 def test_skill_shows_both_rows(make_run, several):
     run = make_run(several)
     found = trace(run, cohort="made", method="a", protocol="box-one", metric="skill")
-    assert (found.other.method, found.other.protocol) == ("prompt-ellipse", "box-one")
-    assert (found.mean, found.other.mean) == (pytest.approx(0.82), pytest.approx(0.62))
+    assert (found.others[0].method, found.others[0].protocol) == ("prompt-ellipse", "box-one")
+    assert (found.mean, found.others[0].mean) == (pytest.approx(0.82), pytest.approx(0.62))
     assert found.value == pytest.approx((0.82 - 0.62) / (1 - 0.62))
-    assert [unit.case for unit in found.other.units] == [unit.case for unit in found.units]
-    assert len({unit.record_file for unit in (*found.units, *found.other.units)}) == 6
+    assert [unit.case for unit in found.others[0].units] == [unit.case for unit in found.units]
+    assert len({unit.record_file for unit in (*found.units, *found.others[0].units)}) == 6
 
 
 def corrected(make_record, make_result, model, dice):
@@ -112,7 +112,7 @@ def test_effort_and_skill_under_corrections(make_run, make_record, make_result):
     # What the baseline makes of clicks at its own errors must not flatter anybody.
     skill = trace(run, **names, metric="skill")
     assert skill.value == pytest.approx((0.86 - 0.6) / (1 - 0.6))
-    assert skill.other.units[0].value == pytest.approx(0.6)
+    assert skill.others[0].units[0].value == pytest.approx(0.6)
     values = {
         name: trace(run, **names, metric=name).value
         for name in ("first_dice", "dice_after_2", "interactions_to_0.85", "interactions_to_0.90")
@@ -198,12 +198,12 @@ def test_a_p_value_lists_its_pairs(make_run, make_record):
     for other, n in (("b", 8), ("u", 7)):
         pair = table[(table["method_a"] == "a") & (table["method_b"] == other)].iloc[0]
         found = trace(run, cohort="made", method="a", protocol="box-one", against=other)
-        assert (found.n, len(found.units), len(found.other.units)) == (n, n, n)
+        assert (found.n, len(found.units), len(found.others[0].units)) == (n, n, n)
         for name in ("p_value", "p_holm", "median_difference", "effect_size"):
             assert found.comparison[name] == pytest.approx(pair[name])
         difference = (dice["a"] - dice[other])[:n].mean()
         assert found.comparison["mean_difference"] == pytest.approx(difference)
-    assert found.other.protocol == "none"
+    assert found.others[0].protocol == "none"
     with pytest.raises(UsageError, match="is not tested"):
         trace(run, cohort="made", method="a", protocol="box-one", against="b", metric="seconds")
 

@@ -127,6 +127,17 @@ class AnySession(RuleBasedStateMachine):
     def edit_slice(self, label: int, z: int, rows: tuple[int, int]) -> None:
         self.attempt(lambda: self.session.edit_slice(label, z, drawing(rows)))
 
+    @rule(label=labels, stroke=st.dictionaries(slices, drawings, min_size=1, max_size=4))
+    def edit_slices(self, label: int, stroke: dict[int, tuple[int, int]]) -> None:
+        masks = {z: drawing(rows) for z, rows in stroke.items()}
+        before, undoable = self.look(), self.session.can_undo
+        if self.attempt(lambda: self.session.edit_slices(label, masks)):
+            for z, mask in masks.items():
+                np.testing.assert_array_equal(self.session.mask(label)[z], mask)
+            self.session.undo()
+            assert (self.look(), self.session.can_undo) == (before, undoable)
+            self.session.redo()
+
     @rule(label=labels, pick=st.integers(0, 9))
     def remove_prompt(self, label: int, pick: int) -> None:
         self.attempt(lambda: self.session.remove_prompt(label, self.some_prompt(label, pick)))

@@ -31,7 +31,7 @@ def test_the_example_is_a_log(entries: list[dict[str, object]]) -> None:
         facts = {key: value for key, value in line.items() if key not in COMMON}
         assert event_to_dict(event_from_dict(line)) == facts
         assert ("result" in line) == (
-            line["action"] in {"prompt", "remove-prompt", "replace-prompt", "propagate"}
+            line["action"] in {"prompt", "edit", "remove-prompt", "replace-prompt", "propagate"}
         )
 
 

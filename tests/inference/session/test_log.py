@@ -23,6 +23,7 @@ from napari_lungfm.inference.session import (
     SessionMismatchError,
     read_recording,
 )
+from napari_lungfm.inference.session.log import parse_log
 from napari_lungfm.models import create_model
 from napari_lungfm.models.prompts import Box, Click, Stop
 
@@ -519,3 +520,28 @@ def test_a_log_that_is_gone_is_written_anew_when_asked(logged: Any, tmp_path: Pa
     assert log.read_text() == text
     logged.add_prompt(3, Stop(8))
     assert len(log.read_text().splitlines()) == len(logged.entries) > len(text.splitlines())
+
+
+@pytest.mark.parametrize("by", ["another line", "an empty file", "a copy"])
+def test_a_log_that_was_changed_stays_as_it_is_and_goes_on_beside_it(
+    logged: Any, tmp_path: Path, by: str
+) -> None:
+    log, lines = tmp_path / "log.jsonl", len(logged.entries)
+    text = log.read_text()
+    log.with_name("log-2.jsonl").write_text("another one's")
+    if by == "a copy":
+        log.with_name("copy").write_text(text)
+        log.with_name("copy").replace(log)
+    else:
+        log.write_text(text + "{}\n" if by == "another line" else "")
+    theirs = log.read_bytes()
+    with pytest.raises(OutputError, match="changed by another program"):
+        logged.add_prompt(3, Stop(8))
+    assert logged.renew_log() == logged.log_path == log.with_name("log-3.jsonl")
+    assert logged.renew_log() is None
+    logged.add_prompt(3, Stop(8))
+    assert log.read_bytes() == theirs
+    assert log.with_name("log-2.jsonl").read_text() == "another one's"
+    found = parse_log(logged.log_path.read_bytes(), "the new log")[0]
+    assert found == list(logged.entries)
+    assert len(found) == lines + 1

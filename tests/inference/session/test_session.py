@@ -11,6 +11,7 @@ from napari_lungfm._core.exceptions import GeometryError, PromptError, UsageErro
 from napari_lungfm.geometry import Volume, reorient
 from napari_lungfm.inference import AnnotationSession, segment_object
 from napari_lungfm.inference.session import InterruptedActionError, SessionError
+from napari_lungfm.inference.session.events import EditSlices
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt, Stop
 
 BOX = Box(4, 2, 2, 9, 10)
@@ -158,6 +159,61 @@ def test_hand_edits_survive_everything(opened: Any, run_all: Any) -> None:
         session.edit_slice(3, 6, np.zeros_like(drawn))
         run_all(session)
         assert not session.mask(3)[6:].any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_slices_drawn_at_once_are_one_step_and_as_if_drawn_one_by_one(
+    opened: Any, kind: str, run_all: Any
+) -> None:
+    one, other, nothing = (np.zeros((12, 14), bool) for _ in range(3))
+    one[3:5, 2:9], other[4:8, 3:6] = True, True
+    at_once, one_by_one = opened(kind), opened(kind)
+    for session in (at_once, one_by_one):
+        session.add_prompt(3, BOX)
+        session.edit_slice(3, 6, one)
+        session.edit_slice(3, 3, other)
+        run_all(session)
+        session.add_prompt(3, Click(2, 3, 3))  # a correction on a slice that was tracked
+        run_all(session)
+    before, lines = at_once.state, len(at_once.entries)
+    outcome = at_once.edit_slices(3, {6: other, 7: one, 3: nothing, 1: other})
+    for z, mask in {7: one, 1: other, 6: other, 3: nothing}.items():
+        one_by_one.edit_slice(3, z, mask)
+    assert len(at_once.entries) == lines + 1
+    assert outcome.prompt_ids == (2, 5, 3, 6)
+    assert {6, 7, 3, 1} <= {update.z for update in outcome.slices}
+    for act in (lambda _: None, run_all, lambda s: s.remove_prompt(3, 5), run_all):
+        for session in (at_once, one_by_one):
+            act(session)
+        assert dict(at_once.get(3).prompts).keys() == dict(one_by_one.get(3).prompts).keys()
+        assert at_once.get(3).masks == one_by_one.get(3).masks
+        assert at_once.get(3).stale == one_by_one.get(3).stale
+    for _ in range(4):
+        at_once.undo()
+    assert at_once.state.objects == before.objects
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ((), "one mask is needed"),
+        (((2, Click(6, 3, 3)),), "one mask is needed"),
+        (((2, MaskPrompt(6, np.eye(12, 14))), (3, MaskPrompt(6, np.eye(12, 14)))), "one mask is"),
+        (((1, MaskPrompt(6, np.eye(12, 14))),), "have other numbers"),
+        (((1, MaskPrompt(5, np.eye(12, 14))),), "are numbered"),
+        (((9, MaskPrompt(5, np.eye(12, 14))),), "are numbered"),
+    ],
+)
+def test_a_line_of_drawn_slices_that_makes_no_sense_is_refused(
+    opened: Any, prompts: Any, message: str
+) -> None:
+    session = opened()
+    session.add_prompt(3, BOX)
+    session.edit_slice(3, 6, np.eye(12, 14, dtype=bool))
+    state = session.state
+    with pytest.raises(UsageError, match=message):
+        session._engine.do(EditSlices(3, prompts))
+    assert session.state is state
 
 
 def test_a_callers_array_is_not_the_sessions(opened: Any) -> None:

@@ -15,6 +15,7 @@ from napari_lungfm.inference.session import SessionFileError
 from napari_lungfm.inference.session.events import (
     AddObject,
     AddPrompts,
+    EditSlices,
     Propagate,
     event_from_dict,
     event_to_dict,
@@ -101,6 +102,7 @@ def test_a_plain_event_is_what_the_log_gives_back() -> None:
     for event in (
         AddObject(np.uint8(3), np.str_("lung")),
         AddPrompts(3, ((np.int64(1), masks), (2, Stop(np.int64(5))))),
+        EditSlices(np.uint8(3), ((np.int64(1), masks),)),
         Propagate(3, "up", np.int32(5), np.float64(3), np.int8(2)),
     ):
         own = plain(event)

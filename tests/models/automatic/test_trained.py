@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,19 @@ def test_models_can_be_kept_by_name(folder):
     assert trained_model("unet:lab").seen == SEEN
     assert store.add(kept, "unet:lab") == kept  # onto itself
     assert Path(kept / "weights.safetensors").is_file()
+
+
+def test_another_model_of_that_name_is_not_lost(folder, tmp_path):
+    store = TrainedStore()
+    store.add(folder, "unet:lab")
+    store.add(folder, "unet:lab")  # the same once more
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    _edit(other, title="new", files={})
+    with pytest.raises(UsageError, match=r"'unet:lab' is another model already \('tiny', trained"):
+        store.add(other, "unet:lab")
+    assert trained_model("unet:lab").title == "tiny"
+    assert trained_model(str(store.add(other, "unet:new"))).title == "new"
 
 
 @pytest.mark.parametrize("name", ["deeplabv3", "deeplabv3:x", "unet:..", "unet:a/b"])

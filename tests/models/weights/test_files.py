@@ -12,10 +12,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_lungfm._core.exceptions import InputFileError, LungFMError
+from napari_lungfm._core.exceptions import InputFileError, LungFMError, OutputError
 from napari_lungfm.models.weights import WeightsError
 from napari_lungfm.models.weights import files as module
-from napari_lungfm.models.weights.files import file_digests, read_file, write_fine_tuned
+from napari_lungfm.models.weights.files import (
+    file_digests,
+    read_file,
+    write_fine_tuned,
+    write_tensors,
+)
 
 # What torch's reader says of damaged pickles beside the error.
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -166,3 +171,19 @@ def test_digests_are_those_of_hashlib(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "is_available", lambda _: True)
     monkeypatch.setitem(sys.modules, "xxhash", SimpleNamespace(xxh3_128=hashlib.sha1))
     assert file_digests(path)["xxh128"] == hashlib.sha1(content).hexdigest()
+
+
+def test_weights_that_cannot_be_written_are_one_line(tmp_path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write '.*w\.safetensors': ") as caught:
+            write_tensors(tmp_path / "w.safetensors", {"a": torch.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    same = torch.arange(3.0)
+    write_tensors(tmp_path / "w.safetensors", {"a": same, "b": same.view(-1)})
+    assert (tmp_path / "w.safetensors").is_file()

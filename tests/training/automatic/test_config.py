@@ -43,7 +43,7 @@ def test_the_papers_setting_is_the_papers(name):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 3}, "epochs: Extra inputs"),
+        ({"epochs": 3}, "epochs"),
         ({"network": {"architecture": "vnet"}}, "network"),
         ({"structures": ["liver"]}, "there is no structure 'liver'"),
         ({"structures": ["tumour", "tumor"]}, "listed twice"),
@@ -84,7 +84,7 @@ def test_the_default_pipeline_of_nnunet_is_left_as_it_is(configuration):
     ("changes", "message"),
     [
         ({"configuration": "3d_cascade_fullres"}, "configuration"),
-        ({"fit": {"epochs": 3}}, "fit: Extra inputs"),
+        ({"fit": {"epochs": 3}}, "'fit'|fit:"),
         ({"kind": "magic"}, "no training 'magic'"),
         ({"structures": ["tumour", "tumour"]}, "listed twice"),
         ({"epochs": 0}, "epochs"),
@@ -114,6 +114,18 @@ def test_a_cohort_may_come_from_a_file_of_its_own(tmp_path):
     several.write_text(yaml.safe_dump({"cohorts": [COHORT, COHORT]}))
     with pytest.raises(ConfigError, match="has 2 cohorts"):
         load_training("unet-small", several)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"n_tset": 3}, "n_tset"), ({"kind": "prepared"}, "kind: there is no cohort 'prepared'")],
+)
+def test_what_is_wrong_in_a_cohort_file_is_said_of_that_file(tmp_path, change, message):
+    path = tmp_path / "cohort.yaml"
+    for text in ({**COHORT, **change}, {"cohorts": [{**COHORT, **change}]}):
+        path.write_text(yaml.safe_dump(text))
+        with pytest.raises(ConfigError, match=rf"'.*cohort\.yaml'.*{message}"):
+            load_training("unet-small", path)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Cases that were made ready before."""
 
+import contextlib
+import errno
 import json
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_lungfm.geometry import Structure
-from napari_lungfm.training.automatic.kept import case_mark, read_kept
+from napari_lungfm.training.automatic.kept import case_mark, read_kept, write_kept
 
 
 @dataclass
@@ -33,6 +35,23 @@ def test_whatever_decides_a_case_changes_its_mark() -> None:
     assert case_mark(1, Source(), tumour, lungs) in marks
 
 
+@pytest.fixture
+def file_size_limit():
+    """Context in which no file may grow beyond a number of bytes."""
+    resource = pytest.importorskip("resource")
+
+    @contextlib.contextmanager
+    def limit(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
+
+
 @pytest.mark.parametrize("missing", ["", ".json", "-image.npy"])
 def test_only_what_is_whole_is_read(tmp_path, missing) -> None:
     stem = tmp_path / "case"
@@ -43,3 +62,20 @@ def test_only_what_is_whole_is_read(tmp_path, missing) -> None:
     assert read_kept(stem, ("image",)) == (None if missing else {"image": "hash"})
     (tmp_path / "case.json").write_text("{half")
     assert read_kept(stem, ("image",)) is None
+
+
+def test_arrays_are_written_as_numpy_does(tmp_path) -> None:
+    arrays = {"a": np.arange(24, dtype=np.uint16).reshape(2, 3, 4), "b": np.zeros((0, 2), np.uint8)}
+    arrays["c"] = arrays["a"].transpose(2, 0, 1)
+    for part, array in arrays.items():
+        write_kept(tmp_path / "case", part, array)
+        read = np.load(tmp_path / f"case-{part}.npy", mmap_mode="r")
+        assert read.dtype == array.dtype
+        np.testing.assert_array_equal(read, array)
+
+
+def test_a_write_that_fails_says_why_and_leaves_nothing(tmp_path, file_size_limit) -> None:
+    with file_size_limit(1000), pytest.raises(OSError) as caught:  # noqa: PT011
+        write_kept(tmp_path / "case", "image", np.zeros(10_000, np.uint8))
+    assert caught.value.errno == errno.EFBIG  # numpy itself raises an OSError without a number
+    assert list(tmp_path.iterdir()) == []

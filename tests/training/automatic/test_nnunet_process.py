@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -11,10 +12,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("napari_lungfm.training.lightning_import", exc_type=ImportError)
 
-from napari_lungfm._core.exceptions import ConfigError  # noqa: E402
+from napari_lungfm._core.exceptions import ConfigError, OutputError  # noqa: E402
 from napari_lungfm.training.automatic.cohort_check import CohortError  # noqa: E402
 from napari_lungfm.training.automatic.nnunet import process, worker  # noqa: E402
-from napari_lungfm.training.fit import FitError  # noqa: E402
+from napari_lungfm.training.fit.settings import FitError  # noqa: E402
 
 CPU = torch.device("cpu")
 START = """
@@ -61,6 +62,22 @@ def test_a_worker_that_ends_without_a_word_is_an_error(run, code, tmp_path):
         run(code)
     log = (tmp_path / "nnunet.log").read_text()
     assert ("ZeroDivisionError" in log) == (code == "1 / 0")
+
+
+def test_only_what_the_system_killed_may_have_been_too_large(run):
+    for code, guess in (("os.kill(os.getpid(), 9)", True), ("sys.exit(3)", False)):
+        with pytest.raises(FitError, match="ended before its time") as caught:
+            run(code)
+        assert ("out of memory?" in str(caught.value)) == guess
+
+
+@pytest.mark.parametrize("code", ["tell('error', kind='fit', message='blosc2')", "sys.exit(1)"])
+def test_a_full_disk_is_told_from_other_failures(run, code, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+    with pytest.raises(OutputError, match="the disk is full; free it, then go on with --resume"):
+        run(code)
+    with pytest.raises(ConfigError, match="no such plan; its log"):
+        run("tell('error', kind='config', message='no such plan')")
 
 
 def test_the_worker_ends_when_the_listener_raises(run, tmp_path):
@@ -148,6 +165,14 @@ def test_structures_that_vanish_when_resampled_are_named(tmp_path):
     (tmp_path / "plans_x" / "a.pkl").write_bytes(pickle.dumps(found))
     with pytest.raises(CohortError, match="case 'case a': tumour"):
         _work(tmp_path)._refuse_lost("plans_x")
+
+
+@pytest.mark.parametrize(("text", "whole"), [('{"a": 1}', True), ('{"a": ', False), ("", False)])
+def test_half_a_file_of_nnunets_is_made_again(tmp_path, text, whole):
+    path = tmp_path / "dataset_fingerprint.json"
+    assert not worker.is_whole(path)
+    path.write_text(text)
+    assert worker.is_whole(path) == path.is_file() == whole
 
 
 def test_pools_of_one_process_are_threads(monkeypatch):

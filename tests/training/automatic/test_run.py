@@ -12,9 +12,9 @@ from napari_lungfm.models.registry import create_automatic_model, trained_model 
 from napari_lungfm.training.automatic.cohort_check import CohortError  # noqa: E402
 from napari_lungfm.training.automatic.config import parse_training  # noqa: E402
 from napari_lungfm.training.automatic.finish import doubts  # noqa: E402
-from napari_lungfm.training.automatic.lock import LockedError, hold  # noqa: E402
 from napari_lungfm.training.automatic.run import _Portions, train_automatic  # noqa: E402
 from napari_lungfm.training.automatic.split import Split, split_cases  # noqa: E402
+from napari_lungfm.training.lock import LockedError, hold  # noqa: E402
 
 COHORT = {"kind": "phantom", "name": "clinic", "n_test": 1, "n_train": 2}
 OPTIMISER = {"learning_rate": 1e-2, "schedule": "cosine", "warm_up": 2}

@@ -98,7 +98,7 @@ def test_the_folder_gives_the_masks_of_the_trained_network(train, tmp_path, make
     from napari_lungfm.preprocessing.windowing import Window
     from napari_lungfm.training.finetune.medsam import MedSAMTask
     from napari_lungfm.training.finetune.recipe import MedSAMRecipe
-    from napari_lungfm.training.fit import load_weights
+    from napari_lungfm.training.fit.checkpoints import load_weights
 
     description = train(changes={"epochs": 15, "validation": 0.0})
     folder = tmp_path / "model"

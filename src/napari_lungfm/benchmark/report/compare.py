@@ -13,12 +13,11 @@ from napari_lungfm._core.exceptions import DataError
 from napari_lungfm.benchmark.report.columns import BY_KEY, interval, number, p_value
 from napari_lungfm.benchmark.report.content import Content, collect
 from napari_lungfm.benchmark.report.folder import atomic_folder
-from napari_lungfm.benchmark.report.intervals import mean_intervals
 from napari_lungfm.benchmark.report.scores import ROW
 from napari_lungfm.benchmark.report.tables import escape_markdown, pipe_table
 from napari_lungfm.benchmark.report.weights import different_weights
 from napari_lungfm.benchmark.store import RunFolder
-from napari_lungfm.evaluation.statistics import holm, paired_comparison
+from napari_lungfm.evaluation.statistics import holm, mean_intervals, paired_comparison
 
 #: Scores that are compared.
 METRICS = ("dice", "iou", "hd95_mm", "nsd_2mm")

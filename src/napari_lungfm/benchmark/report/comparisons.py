@@ -17,13 +17,15 @@ class Family:
     """Methods of one cohort under one prompt protocol, compared pair by pair.
 
     ``pairs`` is what `evaluation.statistics.compare_all` returned with ``cohort`` and
-    ``protocol`` before it, ``ranks`` what `rank_stability` returned.
+    ``protocol`` before it, ``ranks`` what `rank_stability` returned, ``ranked`` the cases that it
+    ranks over: those with a Dice of every method.
     """
 
     cohort: str
     protocol: str
     pairs: pd.DataFrame
     ranks: RankStability
+    ranked: tuple[str, ...]
 
     @property
     def verdict(self) -> str:
@@ -87,7 +89,8 @@ def _family(cohort: str, protocol: str, cases: pd.DataFrame) -> Family | None:
     pairs = compare_all(table)
     pairs.insert(0, "protocol", protocol)
     pairs.insert(0, "cohort", cohort)
-    return Family(cohort, protocol, pairs, rank_stability(table))
+    ranked = tuple(str(case) for case in table.columns[table.notna().all()])
+    return Family(cohort, protocol, pairs, rank_stability(table), ranked)
 
 
 def pairs_frame(found: list[Family]) -> pd.DataFrame:

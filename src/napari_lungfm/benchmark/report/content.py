@@ -124,15 +124,8 @@ def collect(run: RunFolder, tell: Tell) -> Content:
     """
     tell("records")
     plan = run.read_plan()
-    reading = _Reading()
-    results = results_frame(reading.through(run, plan))
+    reading, results = _read(run, plan)
     records = reading.records
-    if not records:
-        msg = (
-            f"no unit of the run '{run.root}' is finished ({len(plan)} planned), so there is "
-            "nothing to report; start or go on with: run"
-        )
-        raise DataError(msg)
     tell("statistics")
     own = [record for record in records if not is_zhu_validation(record.key.protocol)]
     units = scores_of(results, unscored(own))
@@ -146,8 +139,6 @@ def collect(run: RunFolder, tell: Tell) -> Content:
     shown = summary[summary["structure"] == structure]
     divided = divisions(run, own, main)
     tuned = curves(summary, main, units[units["structure"] == structure])
-    cohorts = dict.fromkeys(summary["cohort"])
-    tables = [*(table_two(summary, str(name)) for name in cohorts), *(c.table for c in tuned)]
     return Content(
         make_header(run, config_text, [key for key, _ in plan], records),
         records,
@@ -170,8 +161,13 @@ def collect(run: RunFolder, tell: Tell) -> Content:
         tuned,
         jitter_points(shown),
         prompt_points(shown),
-        [table for table in tables if table is not None],
+        _paper_tables(summary, tuned),
     )
+
+
+def _paper_tables(summary: pd.DataFrame, tuned: Sequence[Curve]) -> list[Table]:
+    seconds = (table_two(summary, str(name)) for name in dict.fromkeys(summary["cohort"]))
+    return [*(table for table in seconds if table is not None), *(c.table for c in tuned)]
 
 
 class _Structure(StructureResult):
@@ -211,6 +207,19 @@ class _Reading:
             self.profiles.add(record)
             self.example.consider(record)
             self.records.append(_slim(record))
+
+
+def _read(run: RunFolder, plan: Plan) -> tuple[_Reading, pd.DataFrame]:
+    """Read the finished records, and their scores as `results_frame` has them."""
+    reading = _Reading()
+    results = results_frame(reading.through(run, plan))
+    if not reading.records:
+        msg = (
+            f"no unit of the run '{run.root}' is finished ({len(plan)} planned), so there is "
+            "nothing to report; start or go on with: run"
+        )
+        raise DataError(msg)
+    return reading, results
 
 
 def _slim(record: Record) -> Record:

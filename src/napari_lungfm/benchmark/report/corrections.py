@@ -11,10 +11,10 @@ from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm.benchmark.records import Record
 from napari_lungfm.benchmark.report.canvas import legend, panels
 from napari_lungfm.benchmark.report.figures import Rows, is_row, method_entries, rows_of
-from napari_lungfm.benchmark.report.intervals import mean_intervals
 from napari_lungfm.benchmark.report.scores import TUMOUR
 from napari_lungfm.evaluation.corrections import DICE_TARGETS, effort
 from napari_lungfm.evaluation.prompt_protocols import parse_protocol
+from napari_lungfm.evaluation.statistics import mean_intervals
 
 _ROW = ["cohort", "protocol", "method"]
 _CASE = [*_ROW, "case"]

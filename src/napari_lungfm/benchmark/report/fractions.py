@@ -160,7 +160,7 @@ def _curve(
     points = own(summary)[lambda f: f["structure"].eq(cases["structure"].iloc[0])].copy()
     points["percent"] = points["method"].map(of_method).astype(float)
     points["n"] = points["dice_n"]
-    points = points.merge(_over_seeds(seeds), on="method", how="left").sort_values("percent")
+    points = points.merge(over_seeds(seeds), on="method", how="left").sort_values("percent")
     keys = ["percent", "method", "dice", "dice_low", "dice_high", "n"]
     spread = ["n_seeds", "seeds_sd", "seeds_low", "seeds_high"]
     return Curve(
@@ -172,7 +172,20 @@ def _curve(
     )
 
 
-def _over_seeds(seeds: pd.DataFrame) -> pd.DataFrame:
+def over_seeds(seeds: pd.DataFrame) -> pd.DataFrame:
+    """Return how far the fits of each method differ that only their seed tells apart.
+
+    Parameters
+    ----------
+    seeds
+        ``method`` and ``dice``, a row per seed.
+
+    Returns
+    -------
+    DataFrame
+        ``method``, ``n_seeds``, ``seeds_sd``, and ``seeds_low`` and ``seeds_high`` (95 %,
+        Student's t); NaN for one seed.
+    """
     rows = []
     for method, group in seeds.groupby("method", sort=False):
         values = group["dice"].dropna().to_numpy(dtype=float)

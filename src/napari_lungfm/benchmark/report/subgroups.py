@@ -11,10 +11,10 @@ from scipy import ndimage
 from napari_lungfm._core.exceptions import InputFileError, UsageError
 from napari_lungfm.benchmark.previews import Preview
 from napari_lungfm.benchmark.records import Record
-from napari_lungfm.benchmark.report.intervals import mean_intervals
 from napari_lungfm.benchmark.report.scores import ROW
 from napari_lungfm.benchmark.report.summary import skills
 from napari_lungfm.benchmark.store import RunFolder
+from napari_lungfm.evaluation.statistics import mean_intervals
 from napari_lungfm.geometry import Structure
 
 T = TypeVar("T")

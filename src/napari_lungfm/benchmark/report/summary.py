@@ -9,7 +9,6 @@ import pandas as pd
 
 from napari_lungfm._core.exceptions import DataError
 from napari_lungfm.benchmark.records import Record
-from napari_lungfm.benchmark.report.intervals import mean_intervals
 from napari_lungfm.benchmark.report.scores import (
     METHOD,
     ROW,
@@ -20,6 +19,7 @@ from napari_lungfm.benchmark.report.scores import (
     unit_scores,
 )
 from napari_lungfm.benchmark.store import costs_frame
+from napari_lungfm.evaluation.statistics import mean_intervals
 
 #: The prompt-only baseline that skill is counted from (the inscribed ellipse or its ellipsoid).
 SKILL_BASELINE = "prompt-ellipse"

@@ -1,33 +1,32 @@
 """From a number in a table back to its records, and from there to prompts and masks."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from napari_lungfm._core.exceptions import DataError, UsageError
-from napari_lungfm.benchmark.records import Record, StructureResult, ZhuResult
-from napari_lungfm.benchmark.report.comparisons import families
-from napari_lungfm.benchmark.report.scores import (
-    ROW,
-    TUMOUR,
-    case_scores,
-    main_structure,
-    unit_scores,
-)
+from napari_lungfm.benchmark.report.fractions import over_seeds
+from napari_lungfm.benchmark.report.scores import TUMOUR, case_scores, main_structure, unit_scores
 from napari_lungfm.benchmark.report.subgroups import divisions, find_group
-from napari_lungfm.benchmark.report.summary import baseline, skills, summarise_cases
-from napari_lungfm.benchmark.report.traced import OtherRow, Trace, TracedUnit
-from napari_lungfm.benchmark.report.traced_values import (
-    PARTS,
-    Metric,
-    Values,
-    find_metric,
-    values_of,
+from napari_lungfm.benchmark.report.summary import summarise_cases
+from napari_lungfm.benchmark.report.traced import Trace
+from napari_lungfm.benchmark.report.traced_rows import PlannedUnits, Row, finite
+from napari_lungfm.benchmark.report.traced_tables import (
+    beside_another,
+    beside_another_run,
+    beside_the_baseline,
+    beside_the_paper,
+    ranked,
 )
+from napari_lungfm.benchmark.report.traced_values import Metric, Values, find_metric
 from napari_lungfm.benchmark.store import RunFolder, costs_frame
-from napari_lungfm.evaluation.prompt_protocols import NO_PROMPTS, is_zhu_validation
-from napari_lungfm.evaluation.statistics import paired_comparison
+from napari_lungfm.evaluation.prompt_protocols import is_zhu_validation
+from napari_lungfm.evaluation.statistics import N_RESAMPLES
+
+#: How values are put together → the word for it.
+_TOGETHER = {"mean": "mean", "median": "median", "max": "largest", "sum": "number"}
+_OF_CASES = {"score", "effort", "zhu", "paper"}
 
 
 def trace(
@@ -41,6 +40,7 @@ def trace(
     subgroup: str | None = None,
     seed: int | None = None,
     against: str | None = None,
+    against_run: RunFolder | None = None,
 ) -> Trace:
     """Find the records that a number of a report is made from.
 
@@ -61,6 +61,8 @@ def trace(
         Only units of this seed.
     against
         Another method, which it is compared with over the cases that both have.
+    against_run
+        Another run, whose same row it is compared with over the cases that both have.
 
     Raises
     ------
@@ -69,257 +71,119 @@ def trace(
     DataError
         If the row has no finished unit yet.
     """
-    plan = _Plan(run, cohort, seed)
-    own = plan.protocol_of(method, protocol, free=against is not None)
-    wanted = find_metric(metric, own)
-    if wanted.kind == "skill" and against is not None:
-        msg = "skill has its own baseline; leave --against out, or compare the dice"
-        raise UsageError(msg)
+    plan = PlannedUnits(run, cohort, seed)
+    wanted = find_metric(metric, protocol)
+    free = against is not None or wanted.kind == "rank"
+    own = plan.protocol_of(method, protocol, free=free)
+    _refuse(wanted, subgroup=subgroup, seed=seed, against=against, against_run=against_run)
     group, cases = (None, None) if subgroup is None else _subgroup(run, plan, subgroup)
-    row = _Row(plan, method, own, structure, cases)
-    values = row.values(wanted)
+    every = None if wanted.kind == "weights" else own
+    row = Row(plan, method, every, structure, cases)
+    found = replace(_found(row, wanted), subgroup=group)
     if wanted.kind == "skill":
-        return _of_skill(row, wanted, group)
-    found = _found(row, wanted, values, group)
+        return beside_the_baseline(found, row)
+    if wanted.kind == "rank":
+        return ranked(found, row, wanted, protocol)
+    if wanted.kind == "paper":
+        return beside_the_paper(found, row, wanted)
+    if against_run is not None:
+        return beside_another_run(found, row, wanted, against_run)
     if against is None:
         return found
-    other = _Row(plan, against, plan.protocol_of(against, protocol, free=True), structure, cases)
-    return _compared(found, row, other, wanted, protocol)
+    other = Row(plan, against, plan.protocol_of(against, protocol, free=True), structure, cases)
+    return beside_another(found, row, other, wanted, protocol)
 
 
-class _Plan:
-    """The units of a cohort."""
-
-    def __init__(self, run: RunFolder, cohort: str, seed: int | None) -> None:
-        self.run = run
-        self.cohort = cohort
-        plan = run.read_plan()
-        cohorts = list(dict.fromkeys(key.cohort for key, _ in plan))
-        if cohort not in cohorts:
-            msg = f"the run has no cohort '{cohort}'; there are: {', '.join(cohorts)}"
-            raise UsageError(msg)
-        own = [one for one in plan if one[0].cohort == cohort]
-        self._units = [one for one in own if seed is None or one[0].seed == seed]
-        if not self._units:
-            seeds = sorted({key.seed for key, _ in own})
-            msg = f"'{cohort}' has no seed {seed}; there are: {', '.join(map(str, seeds))}"
-            raise UsageError(msg)
-
-    def protocol_of(self, method: str, protocol: str, *, free: bool) -> str:
-        """Return the protocol of a row; an automatic method stands beside all, if that is asked."""
-        methods = list(dict.fromkeys(key.method for key, _ in self._units))
-        if method not in methods:
-            msg = f"the run has no method '{method}' on '{self.cohort}'; there are: "
-            raise UsageError(msg + ", ".join(methods))
-        names = list(dict.fromkeys(k.protocol for k, _ in self._units if k.method == method))
-        if protocol in names:
-            return protocol
-        if free and names == [NO_PROMPTS]:
-            return NO_PROMPTS
-        msg = f"the run has no protocol '{protocol}' of '{method}'; there are: {', '.join(names)}"
+def _refuse(
+    metric: Metric,
+    *,
+    subgroup: str | None,
+    seed: int | None,
+    against: str | None,
+    against_run: RunFolder | None,
+) -> None:
+    """Refuse what no table has."""
+    msg = ""
+    tested = against is not None or against_run is not None
+    if against is not None and against_run is not None:
+        msg = "--against is a method of this run, --against-run another run: give one of them"
+    elif tested and metric.kind == "skill":
+        msg = "skill has its own baseline; leave --against out, or compare the dice"
+    elif tested and (metric.kind != "score" or metric.end or metric.by_unit):
+        msg = f"'{metric.name}' is not tested; compare a score, such as dice"
+    elif (tested or metric.kind in ("rank", "paper")) and subgroup is not None:
+        msg = "subgroups are not compared in any table; leave --subgroup out"
+    elif (tested or metric.kind in ("rank", "paper", "seeds")) and seed is not None:
+        msg = "tests, ranks and the paper's tables are of all seeds; leave --seed out"
+    if msg:
         raise UsageError(msg)
 
-    def records(self, method: str | None = None, protocol: str | None = None) -> list[Record]:
-        """Return the finished units of a method, a protocol, or all."""
-        found = (
-            self.run.read_record(key, mark)
-            for key, mark in self._units
-            if (method is None or key.method == method)
-            and (protocol is None or key.protocol == protocol)
-        )
-        return [record for record in found if record is not None]
 
-
-class _Row:
-    """One row of a table, or the part of it that a subgroup is."""
-
-    def __init__(
-        self, plan: _Plan, method: str, protocol: str, structure: str, cases: set[str] | None
-    ) -> None:
-        self.plan = plan
-        self.method = method
-        self.protocol = protocol
-        self.structure = structure
-        self.cases = cases
-        records = plan.records(method, protocol)
-        if not records:
-            msg = (
-                f"no unit of '{method}' under '{protocol}' on '{plan.cohort}' is finished; go on "
-                "with: run"
-            )
-            raise DataError(msg)
-        self.records = [r for r in records if cases is None or r.key.case in cases]
-        if not self.records:
-            msg = f"no case of the subgroup has a finished unit of '{method}' under '{protocol}'"
-            raise DataError(msg)
-
-    def values(self, metric: Metric) -> Values:
-        return values_of(metric, self.records, self.structure)
-
-    def units(self, values: Values, cases: set[str] | None = None) -> tuple[TracedUnit, ...]:
-        """Return the records with their values, of all cases or some."""
-        return tuple(
-            self._unit(record, values.units[record.key.case, record.key.seed])
-            for record in self.records
-            if (record.key.case, record.key.seed) in values.units
-            and (cases is None or record.key.case in cases)
-        )
-
-    def _unit(self, record: Record, value: float) -> TracedUnit:
-        parts = PARTS.get(self.structure, (self.structure,))
-        file = self.plan.run.record_file(record.key, record.fingerprint)
-        results: tuple[StructureResult | ZhuResult, ...] = (*record.structures, *record.zhu)
-        return TracedUnit(
-            record.key.case,
-            record.key.seed,
-            record.status,
-            record.error,
-            _finite(value),
-            file.relative_to(self.plan.run.root).as_posix(),
-            record.mask_file,
-            {r.structure: r.prompts for r in results if r.structure in parts},
-        )
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if value is not None and np.isfinite(value) else None
-
-
-def _found(row: _Row, metric: Metric, values: Values, group: str | None) -> Trace:
+def _found(row: Row, metric: Metric) -> Trace:
+    values = row.values(metric)
     defined = values.defined
-    finite = defined[np.isfinite(defined)]
+    known = defined[np.isfinite(defined)]
     return Trace(
         row.plan.cohort,
         row.method,
         row.protocol,
         row.structure,
         metric.name,
-        _summarised(row, metric) if metric.in_summary else values.number,
-        float(finite.mean()) if len(finite) else None,
+        _value(row, metric, values),
+        float(known.mean()) if len(known) else None,
         len(defined),
         len(values.each) - len(defined),
         row.units(values),
-        group,
+        origin=_origin(metric, values),
     )
 
 
-def _summarised(row: _Row, metric: Metric) -> float | None:
+def _value(row: Row, metric: Metric, values: Values) -> float | None:
+    if metric.in_summary:
+        return _summarised(row, metric)
+    if metric.kind == "seeds":
+        fits = values.each.rename("dice").to_frame().assign(method=row.method)
+        return finite(over_seeds(fits).at[0, metric.name])
+    counts = {
+        "n_undefined": lambda: len(values.each) - len(values.defined),
+        "n_failed": lambda: len({r.key.case for r in row.records if r.status == "failed"}),
+    }
+    if metric.end in counts:
+        return float(counts[metric.end]())
+    return values.estimate(metric.end) if metric.end else values.number
+
+
+def _summarised(row: Row, metric: Metric) -> float | None:
     """Return the column of ``summary.csv`` itself."""
     cases = case_scores(unit_scores(row.records))
     summary = summarise_cases(cases, costs_frame(row.records))
     own = summary[summary["structure"] == row.structure]
-    return _finite(own[metric.name].iloc[0]) if len(own) and metric.name in own else None
+    return finite(own[metric.name].iloc[0]) if len(own) and metric.name in own else None
 
 
-# ---------------------------------------------------------------------- two rows
-def _of_skill(row: _Row, metric: Metric, group: str | None) -> Trace:
-    """Return the records of a row and of the baseline, over the cases that both have."""
-    others = row.plan.records(protocol=row.protocol)
-    scores = case_scores(unit_scores(others))
-    scores = scores[scores["structure"] == row.structure]
-    scores = scores if row.cases is None else scores[scores["case"].isin(row.cases)]
-    base = baseline(scores)
-    if base.empty:
-        msg = f"no prompt-only baseline was run under '{row.protocol}', so there is no skill"
-        raise DataError(msg)
-    skill = skills(scores, ROW)
-    own = skill[skill["method"] == row.method]
-    mine = scores[scores["method"] == row.method].set_index("case")["dice"].dropna()
-    theirs = base.drop_duplicates("case").set_index("case")["dice"].dropna()
-    both = set(mine.index) & set(theirs.index)
-    mean = _mean_of(mine, both)
-    other = _Row(row.plan, str(base["method"].iloc[0]), row.protocol, row.structure, row.cases)
-    # Under corrections the first prompts are what the baseline is worth.
-    first = bool(base["first_dice"].notna().any())
-    counted = Metric("dice", "score", "first_dice" if first else "dice")
-    return Trace(
-        row.plan.cohort,
-        row.method,
-        row.protocol,
-        row.structure,
-        metric.name,
-        _finite(own["skill" if metric.name == "skill" else "skill_n"].iloc[0])
-        if len(own)
-        else None,
-        mean,
-        len(both),
-        len(mine) - len(both),
-        row.units(row.values(metric), both),
-        group,
-        OtherRow(
-            other.method,
-            other.protocol,
-            _mean_of(theirs, both),
-            other.units(other.values(counted), both),
-        ),
-    )
+def _origin(metric: Metric, values: Values) -> str:
+    """Say how the number comes from the values; rows beside others say more."""
+    n, of = len(values.defined), values.of
+    if metric.kind == "weights":
+        return f"units, under any protocol, whose record names a file of weights, of {n}"
+    if metric.kind == "seeds":
+        return f"from the mean Dice over the cases of each of {n} seeds; limits by Student's t"
+    if metric.end in ("low", "high"):
+        return (
+            f"{metric.end} limit of the 95 % BCa interval of the mean over {n} {of}, {N_RESAMPLES} "
+            "bootstrap samples, seed 0"
+        )
+    if metric.end:
+        return f"a count over {len(values.each)} {of}"
+    seeds = ", seeds of a case averaged first" if metric.kind in _OF_CASES else ""
+    return f"{_TOGETHER[values.together]} over {n} {of}{seeds}"
 
 
-def _mean_of(values: "pd.Series[float]", cases: set[str]) -> float | None:
-    found = values[values.index.isin(cases)]
-    return float(found.mean()) if len(found) else None
-
-
-def _compared(found: Trace, row: _Row, other: _Row, metric: Metric, protocol: str) -> Trace:
-    """Return a row with another one, the cases that both have, and what tests say."""
-    if metric.kind == "cost":
-        msg = f"'{metric.name}' is not tested; compare a score, such as dice"
-        raise UsageError(msg)
-    mine, theirs = row.values(metric), other.values(metric)
-    pairs = pd.DataFrame({"a": mine.each, "b": theirs.each}).dropna()
-    if pairs.empty:
-        msg = f"'{row.method}' and '{other.method}' have no case in common with a '{metric.name}'"
-        raise DataError(msg)
-    both = {str(case) for case in pairs.index}
-    test = paired_comparison(pairs["a"].to_numpy(), pairs["b"].to_numpy())
-    values = {name: _finite(value) for name, value in vars(test).items() if _is_number(value)}
-    values["mean_difference"] = float((pairs["a"] - pairs["b"]).mean())
-    values |= _corrected(found, row, other, protocol) if metric.name == "dice" else {}
-    return Trace(
-        **{
-            **vars(found),
-            "mean": float(pairs["a"].mean()),
-            "n": len(pairs),
-            "n_undefined": len(mine.each) - len(pairs),
-            "units": row.units(mine, both),
-            "other": OtherRow(
-                other.method,
-                other.protocol,
-                float(pairs["b"].mean()),
-                other.units(theirs, both),
-            ),
-            "comparison": values,
-        }
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _corrected(found: Trace, row: _Row, other: _Row, protocol: str) -> dict[str, float | None]:
-    """Return p after Holm's correction for all pairs of the table, where the report has it."""
-    records = [
-        *row.plan.records(protocol=protocol),
-        *(row.plan.records(protocol=NO_PROMPTS) if protocol != NO_PROMPTS else []),
-    ]
-    cases = case_scores(unit_scores(records))
-    if found.subgroup is not None or row.structure != main_structure(cases):
-        return {}  # the report tests whole cohorts, and the main structure
-    names = {row.method, other.method}
-    for family in families(cases[cases["structure"] == row.structure]):
-        pairs = family.pairs
-        same = pairs["method_a"].isin(names) & pairs["method_b"].isin(names)
-        if family.protocol == protocol and same.any():
-            return {"p_holm": _finite(pairs.loc[same, "p_holm"].iloc[0])}
-    return {}
-
-
-def _subgroup(run: RunFolder, plan: _Plan, wanted: str) -> tuple[str, set[str]]:
+def _subgroup(run: RunFolder, plan: PlannedUnits, wanted: str) -> tuple[str, set[str]]:
     records = [r for r in plan.records() if not is_zhu_validation(r.key.protocol)]
     if not records:
         msg = f"no unit on '{plan.cohort}' is finished; go on with: run"
         raise DataError(msg)
-    cases = case_scores(unit_scores(records))
+    cases: Any = case_scores(unit_scores(records))
     main = cases[cases["structure"] == main_structure(cases)]
     return find_group(divisions(run, records, main), wanted)

@@ -18,6 +18,8 @@ class TracedUnit:
         Paths within the folder of the run; no mask is kept where the case could not be read.
     prompts
         Structure → prompts, as recorded: zero-based voxel indices on the grid of the case.
+    weights
+        File → sha256 of the weights that made it.
     """
 
     case: str
@@ -28,26 +30,30 @@ class TracedUnit:
     record_file: str
     mask_file: str | None
     prompts: dict[str, tuple[dict[str, Any], ...]]
+    weights: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class OtherRow:
-    """The row that a number is counted from or compared with.
+    """A row that a number is counted from or compared with.
 
     Parameters
     ----------
     method, protocol
         Which row.
     mean
-        Its mean over the cases that both rows have.
+        Its mean over the cases that all these rows have.
     units
         Its records of these cases.
+    run
+        Folder of its run, where that is another.
     """
 
     method: str
     protocol: str
     mean: float | None
     units: tuple[TracedUnit, ...]
+    run: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,15 +68,19 @@ class Trace:
         The number as the table has it: a mean, a limit of its interval, a count, a skill, ...
     mean
         Mean of the values as tables have it: seeds averaged per case, undefined ones left out. Of
-        skill it is the mean Dice over the cases that the baseline has too.
+        skill and ranks it is the mean Dice over the cases that the other rows have too.
     n, n_undefined
-        Cases (of costs: units) in the mean, and those left out.
+        Cases (of costs: units, of seeds: seeds) in the number, and those left out.
     units
         The records, case by case.
-    other
-        Of skill the baseline; with ``against`` the other method.
+    others
+        Of skill the baseline, of ranks all other methods, with ``against`` the other method, with
+        ``against_run`` the same row of the other run.
     comparison
-        With ``against``: differences and tests, as in ``comparisons.csv``.
+        With ``against``: differences and tests, as in ``comparisons.csv``; with ``against_run``:
+        as in the ``comparison.csv`` of two runs; beside the paper: its value and the difference.
+    origin
+        How the number comes from the values of its records, in one sentence.
     """
 
     cohort: str
@@ -84,5 +94,6 @@ class Trace:
     n_undefined: int
     units: tuple[TracedUnit, ...] = field(default=())
     subgroup: str | None = None
-    other: OtherRow | None = None
+    others: tuple[OtherRow, ...] = ()
     comparison: dict[str, float | None] | None = None
+    origin: str = ""

@@ -7,12 +7,16 @@ from pathlib import Path
 
 from napari_lungfm._core.exceptions import LungFMError
 from napari_lungfm.gui.annotation.jobs import JobContext
-from napari_lungfm.gui.annotation.session_files import SAVED
 from napari_lungfm.gui.annotation.work import Engine
 
 #: Submits work with what follows when it is done, and when it fails.
 Submit = Callable[
-    [Callable[[JobContext], None], Callable[[None], None], Callable[[BaseException], None]], None
+    [
+        Callable[[JobContext], Path | None],
+        Callable[[Path | None], None],
+        Callable[[BaseException], None],
+    ],
+    None,
 ]
 
 #: Seconds of a propagation until the first saving, and between two of them, and how much longer
@@ -31,14 +35,20 @@ class Autosave:
         Whose session.
     submit
         See `Workbench.submit`.
+    done
+        Told of a log that was written anew, or ``None``.
     failed
         Told of what went wrong.
     """
 
     def __init__(
-        self, engine: Engine, submit: Submit, failed: Callable[[BaseException], None]
+        self,
+        engine: Engine,
+        submit: Submit,
+        done: Callable[[Path | None], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
-        self._engine, self._submit, self._failed = engine, submit, failed
+        self._engine, self._submit, self._done, self._failed = engine, submit, done, failed
         self._waits = False
 
     def forget(self) -> None:
@@ -50,11 +60,11 @@ class Autosave:
         if log is None or self._waits or busy:
             return
         self._waits = True
-        path = log.with_suffix(SAVED)
-        self._submit(lambda _: self._engine.save(path), self._on_saved, self._on_not_saved)
+        self._submit(lambda _: self._engine.save(), self._on_saved, self._on_not_saved)
 
-    def _on_saved(self, _: None) -> None:
+    def _on_saved(self, renewed: Path | None) -> None:
         self._waits = False
+        self._done(renewed)
 
     def _on_not_saved(self, error: BaseException) -> None:
         self._waits = False

@@ -51,6 +51,8 @@ class BenchView:
         self._shown = Shown()
         #: Colours that were chosen and that the session does not have yet.
         self._colours: dict[int, str] = {}
+        #: What to know of model and image now; see `remarked`.
+        self.remark = ""
         self._active = 0
         self._began = time.monotonic()
 
@@ -105,6 +107,11 @@ class BenchView:
         """Return the volume of a voxel; NaN without an image."""
         here = self.annotation
         return float("nan") if here is None else here.volume.geometry.voxel_volume_ml
+
+    def tell_remark(self, text: str) -> None:
+        """Tell what there is to know of model and image."""
+        self.remark = text
+        self.remarked.emit(text)
 
     def say(self, level: Level, text: str) -> None:
         """Tell the user something."""

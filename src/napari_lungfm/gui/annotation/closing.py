@@ -1,11 +1,12 @@
 """Closing a case: its layers go, and what it held in memory; its session stays on disk."""
 
+from pathlib import Path
+
 from napari.layers import Image
 
 from napari_lungfm.gui.annotation.cases import bring_to_top, same_case
 from napari_lungfm.gui.annotation.controller import Controller
 from napari_lungfm.gui.annotation.notices import explain
-from napari_lungfm.gui.annotation.session_files import SAVED
 from napari_lungfm.gui.annotation.work import NoSessionError
 
 
@@ -28,10 +29,17 @@ class Closing:
 
     @property
     def would_lose(self) -> bool:
-        """Whether masks would be lost: those of a session that is kept nowhere."""
-        here = self._controller.annotation
-        drawn = any(each.masks for each in self._controller.objects.values())
-        return here is not None and here.log is None and drawn
+        """Whether masks would be lost: those of a session that is kept nowhere.
+
+        What was drawn and has no mask yet, because the model is still at work, counts as well.
+        """
+        controller = self._controller
+        here = controller.annotation
+        if here is None or here.log is not None:
+            return False
+        drawn = any(each.masks for each in controller.objects.values())
+        prompts = (here.layers.boxes, here.layers.clicks)
+        return drawn or any(len(layer.data) for layer in prompts) or bool(here.layers.data.any())
 
     def close(self) -> None:
         """Save the session a last time, and take the case away; a propagation is cancelled."""
@@ -46,10 +54,14 @@ class Closing:
         if here is None or here.log is None or (restoring and not here.ready):
             controller.defer(lambda: self._take_away(image))
             return
-        path, engine = here.log.with_suffix(SAVED), controller.engine
+        engine = controller.engine
 
         def save() -> None:  # what was drawn just now is told of before this
-            controller.submit(lambda _: engine.save(path), lambda _: self._take_away(image), failed)
+            controller.submit(lambda _: engine.save(), saved, failed)
+
+        def saved(renewed: Path | None) -> None:
+            here.log = renewed or here.log
+            self._take_away(image)
 
         def failed(error: BaseException) -> None:
             if isinstance(error, NoSessionError):

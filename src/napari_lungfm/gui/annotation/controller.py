@@ -5,15 +5,11 @@ import numpy.typing as npt
 from napari.components import ViewerModel
 
 from napari_lungfm.gui.annotation.bench_view import counted
+from napari_lungfm.gui.annotation.drawn import box_of, click_of, lies_outside
 from napari_lungfm.gui.annotation.facts import Walking
 from napari_lungfm.gui.annotation.hand_edits import HandEdits
 from napari_lungfm.gui.annotation.jobs import Deliver
-from napari_lungfm.gui.annotation.layers import (
-    AnnotationLayers,
-    box_of,
-    click_of,
-    lies_outside,
-)
+from napari_lungfm.gui.annotation.layers import AnnotationLayers
 from napari_lungfm.gui.annotation.session_files import SessionFiles
 from napari_lungfm.gui.annotation.tools import DRAW_A_BOX, HINTS, Tool, in_hand, take
 from napari_lungfm.gui.annotation.walks import Walks
@@ -21,6 +17,7 @@ from napari_lungfm.gui.annotation.work import Report
 from napari_lungfm.gui.annotation.workbench import Workbench
 from napari_lungfm.inference.session import AnnotationSession
 from napari_lungfm.inference.session.events import Direction
+from napari_lungfm.inference.session.transitions import free_name
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt, Prompt, Stop
 
 
@@ -81,7 +78,7 @@ class Controller(Workbench):
         """Return what the tool in hand is for."""
         return HINTS[self.tool]
 
-    def say_after(self, kind: str, report: Report) -> None:
+    def say_after(self, kind: str, report: Report, remark: str = "") -> None:
         """Say what to do after a prompt."""
         obj = self.objects.get(report.label or self.active)
         if kind in ("undo", "remove") and not any(o.prompts for o in self.objects.values()):
@@ -90,11 +87,13 @@ class Controller(Workbench):
             self.say("done", "Done again.")
         if obj is None or kind not in ("prompt", "edit", "remove", "redo"):
             return
-        stale = len(obj.stale)
+        stale, then = len(obj.stale), ""
         if stale:
-            self.say("hint", f"{counted(stale, 'slice')} out of date: propagate again (G).")
+            then = f"{counted(stale, 'slice')} out of date: propagate again (G)."
         elif kind == "prompt" and obj.prompted:
-            self.say("hint", "Right? Propagate (G) through the slices. Wrong? Correct it: A, R.")
+            then = "Right? Propagate (G) through the slices. Wrong? Correct it: A, R."
+        if remark or then:
+            self.say("hint", f"{remark} {then}".strip())
 
     # ------------------------------------------------------------------ tools and prompts
     def use(self, tool: Tool) -> None:
@@ -114,10 +113,11 @@ class Controller(Workbench):
             self.say("hint", HINTS[tool])
         self.changed.emit()
 
-    def _on_box(self, corners: npt.NDArray[np.float64]) -> None:
-        box = self._box(corners)
+    def _on_box(self, corners: npt.NDArray[np.float64], kind: str) -> None:
+        box = self._box(corners, kind)
         if box is None:
             return
+        remark = "" if kind == "rectangle" else f"The box around your {kind} was taken."
         label, obj = self.active, self.active_object
         same = (
             [n for n, p in obj.prompts.items() if isinstance(p, Box) and p.z == box.z]
@@ -125,18 +125,20 @@ class Controller(Workbench):
             else []
         )
         if same:  # drawn anew: the old one was wrong
-            self._replace(label, same[-1], box)
+            self._replace(label, same[-1], box, remark)
         else:
-            self._prompt([box])
+            self._prompt([box], remark)
 
-    def _box(self, corners: npt.NDArray[np.float64]) -> Box | None:
+    def _box(self, corners: npt.NDArray[np.float64], kind: str = "rectangle") -> Box | None:
         """Return a drawn box, or say why it is none and take it out of its layer."""
         here = self.annotation
         if here is None:
             return None
         box = box_of(corners, here.volume.shape)
         problem = here.view.problem
-        if problem is None and box is None:
+        if problem is None and kind == "line":
+            problem = "A line has no area: press B, then drag a box around the tumour."
+        elif problem is None and box is None:
             problem = "This box is too small: keep the mouse button down and drag."
             if lies_outside(corners, here.volume.shape):
                 problem = "This box is outside the image."
@@ -203,17 +205,17 @@ class Controller(Workbench):
             return
         self._prompt([Stop(here.view.z)])
 
-    def _prompt(self, prompts: list[Prompt]) -> None:
+    def _prompt(self, prompts: list[Prompt], remark: str = "") -> None:
         label = self.active
 
         def act(session: AnnotationSession) -> object:
             target = label if label in session.objects else _first_open(session)
             return session.add_prompts(target, prompts)
 
-        self.act(act, label, "prompt")
+        self.act(act, label, "prompt", remark)
 
-    def _replace(self, label: int, number: int, prompt: Prompt) -> None:
-        self.act(lambda s: s.replace_prompt(label, number, prompt), label, "prompt")
+    def _replace(self, label: int, number: int, prompt: Prompt, remark: str = "") -> None:
+        self.act(lambda s: s.replace_prompt(label, number, prompt), label, "prompt", remark)
 
     def remove_prompt(self, label: int, number: int) -> None:
         """Take a prompt back, however long ago it was given."""
@@ -257,7 +259,7 @@ class Controller(Workbench):
             self.acted(report, "object")
             self.choose(list(self.objects)[-1])
 
-        self.submit(lambda _: self.engine.act(lambda s: s.add_object(name=name) and None), done)
+        self.submit(lambda _: self.engine.act(lambda s: _new_object(s, name) and None), done)
 
     def rename(self, label: int, name: str) -> None:
         """Give an object another name."""
@@ -329,7 +331,7 @@ class Controller(Workbench):
 
         def act(session: AnnotationSession) -> object:
             empty = [i for i, o in session.objects.items() if not o.prompts and o.locked is None]
-            label = empty[0] if empty else session.add_object().label
+            label = empty[0] if empty else _new_object(session)
             return session.add_prompts(label, prompts)
 
         def done(report: Report) -> None:
@@ -344,4 +346,14 @@ def _first_open(session: AnnotationSession) -> int:
     for label, each in session.objects.items():
         if each.locked is None and not each.prompts:
             return label
-    return session.add_object().label
+    return _new_object(session)
+
+
+def _new_object(session: AnnotationSession, name: str | None = None) -> int:
+    """Add an object and return its label; the first is a tumour, others are numbered.
+
+    Its label would be no number to go by: the first one's is 3.
+    """
+    if name is None and session.objects:
+        name = free_name(session.state, f"object {len(session.objects) + 1}")
+    return session.add_object(name=name).label

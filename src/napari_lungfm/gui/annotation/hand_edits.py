@@ -14,7 +14,6 @@ from napari_lungfm.gui.annotation.work import Patch, Report
 from napari_lungfm.gui.annotation.workbench import Workbench
 from napari_lungfm.inference.session import AnnotationSession
 from napari_lungfm.inference.session.state import changed_region
-from napari_lungfm.models.prompts import MaskPrompt
 
 
 class HandEdits:
@@ -143,14 +142,9 @@ class HandEdits:
 
 
 def _take_in(session: AnnotationSession, label: int, masks: dict[int, SliceMask]) -> Region | None:
-    """Make prompts of drawn slices, in as few actions as can be."""
+    """Make prompts of drawn slices, one step for all of them."""
     before = session.state
     if label not in session.objects:
         session.add_object(label)
-    drawn = {p.z for p in session.get(label).prompts.values() if isinstance(p, MaskPrompt)}
-    new = [MaskPrompt(z, mask) for z, mask in masks.items() if z not in drawn]
-    if new:
-        session.add_prompts(label, new)
-    for z in drawn & set(masks):
-        session.edit_slice(label, z, masks[z])
+    session.edit_slices(label, masks)
     return changed_region(before, session.state)

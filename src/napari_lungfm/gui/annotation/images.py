@@ -8,7 +8,7 @@ from napari.layers import Image, Labels, Layer
 from napari_lungfm._core.exceptions import GeometryError
 from napari_lungfm.geometry import LabelMap, Volume, match_geometry
 from napari_lungfm.gui.annotation.errors import LayerError
-from napari_lungfm.plugin.layer_geometry import info_of_layer
+from napari_lungfm.plugin.layer_geometry import LayerInfo, info_of_layer
 
 
 def volume_of(layer: Image) -> Volume:
@@ -40,7 +40,21 @@ def volume_of(layer: Image) -> Volume:
         info = info_of_layer(layer)
     except GeometryError as error:
         raise LayerError(str(error)) from error
-    return Volume(np.asarray(layer.data), info.geometry, {"source": info.source})
+    facts = {"source": info.source, "assumed": assumption_about(layer)}
+    return Volume(np.asarray(layer.data), info.geometry, facts)
+
+
+def assumption_about(layer: Image | None) -> str:
+    """Return what is taken for granted of the place of an image, one line; mostly empty.
+
+    What our own reader has noted was said when the image was opened.
+    """
+    if layer is None or LayerInfo.from_metadata(layer.metadata) is not None:
+        return ""
+    try:
+        return "; ".join(info_of_layer(layer).notes)
+    except GeometryError:  # said when it is to be worked on
+        return ""
 
 
 def why_turned(layer: Layer) -> str | None:

@@ -10,10 +10,11 @@ from napari.layers import Image, Layer, Points, Shapes
 from psygnal import Signal
 
 from napari_lungfm._core.types import Region
+from napari_lungfm.gui.annotation.drawn import corners_of
 from napari_lungfm.gui.annotation.images import placement_of
 from napari_lungfm.gui.annotation.jobs import Deliver
 from napari_lungfm.gui.annotation.palette import label_colormap
-from napari_lungfm.gui.annotation.screen import draw_part
+from napari_lungfm.gui.annotation.screen import draw_part, limit_markers
 from napari_lungfm.gui.annotation.view import SliceView
 from napari_lungfm.inference.session.state import SessionState
 from napari_lungfm.models.prompts import Box, Click, Prompt
@@ -54,8 +55,9 @@ class AnnotationLayers:
         Runs a callable soon on the same thread.
     """
 
-    #: Corners of a new box, ``(4, 3)`` in voxels.
-    box_drawn = Signal(object)
+    #: Corners of a new shape, ``(n, 3)`` in voxels, and what napari calls it: a rectangle for a
+    #: box; its other tools draw an ellipse, a polygon, a path or a line.
+    box_drawn = Signal(object, str)
     #: Number of a prompt whose box was moved, and its corners now.
     box_moved = Signal(int, object)
     #: Place of a new click ``(z, y, x)`` in voxels.
@@ -80,6 +82,7 @@ class AnnotationLayers:
         self._wanted: dict[str, tuple[ShownPrompt, ...]] = dict(self._shown)
         self._colours: dict[int, str] = {}
         self._dragging = self._refresh_waits = self._closed = False
+        self._boxes_told = 0
         self._place = placement_of(image)
         self.masks = viewer.add_labels(
             np.zeros(image.data.shape, dtype=np.uint8),
@@ -117,7 +120,8 @@ class AnnotationLayers:
 
     def _add_clicks(self) -> Points:
         layer = self._viewer.add_points(ndim=3, name="clicks", size=8, opacity=1.0, **self._place)
-        layer.canvas_size_limits = (12, 20)
+        layer.events.set_data.connect(lambda _: limit_markers(layer, 12, 20))
+        limit_markers(layer, 12, 20)
         layer.metadata[OWNED] = True
         layer.events.data.connect(self._on_clicks)
         return layer
@@ -198,7 +202,8 @@ class AnnotationLayers:
         return layer
 
     def _settle(self) -> None:
-        if self._dragging or self._closed:
+        # A polygon is drawn by several clicks; napari says so only when it is done.
+        if self._dragging or self._closed or getattr(self.boxes, "_is_creating", False):
             return
         if self._shown["box"] != self._wanted["box"] or self._strays(self.boxes, "box"):
             self._show_boxes(self._wanted["box"])
@@ -219,6 +224,7 @@ class AnnotationLayers:
                 corners = [corners_of(p.prompt) for p in shown if isinstance(p.prompt, Box)]
                 self.boxes.add_rectangles(corners, edge_color=[p.colour for p in shown])
             self.boxes.selected_data = set()
+        self._boxes_told = len(shown)
         self.boxes.refresh()
 
     def _show_clicks(self, shown: tuple[ShownPrompt, ...]) -> None:
@@ -252,9 +258,13 @@ class AnnotationLayers:
     def _on_boxes(self, event: object) -> None:
         action = str(getattr(event, "action", ""))
         indices = [int(i) for i in getattr(event, "data_indices", ())]
-        if action == "added" and len(self.boxes.data):
-            corners = np.array(self.boxes.data[-1])
-            self._later(lambda: self.box_drawn.emit(corners))
+        told, self._boxes_told = self._boxes_told, len(self.boxes.data)
+        # napari tells of a polygon that was given up as well, though nothing was added then.
+        if action == "added" and len(self.boxes.data) > told:
+            corners, kind = np.array(self.boxes.data[-1]), str(self.boxes.shape_type[-1])
+            self._later(lambda: self.box_drawn.emit(corners, kind))
+        elif action == "added":
+            self._later(self._settle)
         elif action == "changed":
             for i in indices:
                 if i < len(self._shown["box"]):
@@ -363,40 +373,3 @@ _UNKNOWN: tuple[ShownPrompt, ...] = (ShownPrompt(-1, 0, "", Click(-1, -1, -1)),)
 def is_ours(layer: Layer) -> bool:
     """Tell whether a layer belongs to an annotation that goes on."""
     return OWNED in layer.metadata
-
-
-def corners_of(box: Box) -> npt.NDArray[np.float64]:
-    """Return the corners ``(4, 3)`` of a box along the outer edges of its voxels."""
-    y0, x0, y1, x1 = box.y0 - 0.5, box.x0 - 0.5, box.y1 - 0.5, box.x1 - 0.5
-    return np.array([(box.z, y0, x0), (box.z, y0, x1), (box.z, y1, x1), (box.z, y1, x0)])
-
-
-def box_of(corners: npt.NDArray[np.float64], shape: tuple[int, int, int]) -> Box | None:
-    """Return the box with every voxel whose centre lies within drawn corners ``(4, 3)``.
-
-    What lies outside the slice is cut off. ``None`` if fewer than 2 × 2 voxels remain: a click
-    that was meant for something else.
-    """
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    # Rounding keeps a corner that was computed from an index from falling on either side of it.
-    y0, x0 = (max(int(v), 0) for v in np.ceil(np.round(low[1:], 4)))
-    y1, x1 = (int(v) + 1 for v in np.floor(np.round(high[1:], 4)))
-    y1, x1 = min(y1, shape[1]), min(x1, shape[2])
-    if y1 - y0 < 2 or x1 - x0 < 2:
-        return None
-    return Box(int(np.floor(low[0] + 0.5)), y0, x0, y1, x1)
-
-
-def lies_outside(corners: npt.NDArray[np.float64], shape: tuple[int, int, int]) -> bool:
-    """Tell whether nothing between drawn corners ``(4, 3)`` lies on the image."""
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    return bool((high < -0.5).any() or (low > np.array(shape) - 0.5).any())
-
-
-def click_of(
-    place: npt.NDArray[np.float64], shape: tuple[int, int, int], *, positive: bool
-) -> Click | None:
-    """Return the click on the voxel that is nearest to a place; ``None`` outside the image."""
-    z, y, x = (int(v) for v in np.floor(place + 0.5))
-    inside = all(0 <= i < n for i, n in zip((z, y, x), shape, strict=True))
-    return Click(z, y, x, positive) if inside else None

@@ -80,6 +80,11 @@ class Quality:
         return self._live.get(self._controller.active)
 
     @property
+    def reference_chosen(self) -> bool:
+        """Whether there is a reference, be it without the active object."""
+        return self._layer is not None
+
+    @property
     def has_reference(self) -> bool:
         """Whether the active object is compared with something."""
         return self.live is not None and self.live.has_reference
@@ -167,12 +172,22 @@ class Quality:
     def reference_label(self, label: int) -> int | None:
         """Return the label of the reference that an object is compared with.
 
-        See `matching_label`.
+        See `matching_label`. One that suits several objects is that of the one with its name,
+        else of the first that has prompts.
         """
-        reference = self._reference
+        true, objects = self._matching(label), self._controller.objects
+        if true is None or self._reference is None:
+            return None
+        title = self._reference.labels.get(true, "").casefold()
+        named = [i for i, each in objects.items() if each.name.casefold() == title]
+        drawn = [i for i, each in objects.items() if each.prompts and self._matching(i) == true]
+        owner = (*named, *drawn, label)[0]
+        return true if owner == label else None
+
+    def _matching(self, label: int) -> int | None:
+        reference, obj = self._reference, self._controller.objects.get(label)
         if reference is None:
             return None
-        obj = self._controller.objects.get(label)
         return matching_label(reference.labels, self._present, label, obj.name if obj else None)
 
     # ------------------------------------------------------------------ following
@@ -282,7 +297,10 @@ class Quality:
 
     def _needs_reference(self) -> LiveOverlap | None:
         if not self.has_reference:
-            self._say("warning", "This needs a reference: choose a label layer as Reference.")
+            obj, text = self._controller.active_object, "choose a label layer as Reference."
+            if self._reference is not None and obj is not None:
+                text = f"the one that is chosen has no '{obj.name}'; structures go by name."
+            self._say("warning", f"This needs a reference: {text}")
             return None
         return self.live
 

@@ -163,7 +163,7 @@ class Reopening:
             bench.take_in(report)
             bench.take_ended_away(here)
             then()
-            bench.remarked.emit(report.remark)
+            bench.tell_remark(report.remark)
 
         def not_done(error: BaseException) -> None:
             self._tell(None)

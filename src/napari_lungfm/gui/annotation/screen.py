@@ -1,9 +1,9 @@
-"""Drawing a part of a labels layer without drawing all of it."""
+"""Drawing in napari where it does more than is wanted, or shows what is not there."""
 
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels
+from napari.layers import Labels, Points
 
 from napari_lungfm._core.types import Region
 
@@ -30,6 +30,18 @@ def draw_part(layer: Labels, region: Region) -> bool:
         return _draw_part(layer, region)
     except (AttributeError, TypeError, ValueError, IndexError):  # another version of napari
         return False
+
+
+def limit_markers(layer: Points, smallest: float, largest: float) -> None:
+    """Keep points between two sizes in pixels of the canvas, however near the image is.
+
+    Where no point is in view, napari draws one of size 0 on the first voxel, and a smallest size
+    would show it: a white dot in the corner of every slice. There is none then.
+    """
+    shown = getattr(layer, "_view_indices", layer.data)
+    wanted = (float(smallest) if len(shown) else 0.0, float(largest))
+    if layer.canvas_size_limits != wanted:
+        layer.canvas_size_limits = wanted
 
 
 def _draw_part(layer: Any, region: Region) -> bool:

@@ -5,7 +5,6 @@ from napari_lungfm.gui.annotation.bench_view import counted
 from napari_lungfm.gui.annotation.facts import Walking
 from napari_lungfm.gui.annotation.jobs import JobContext
 from napari_lungfm.gui.annotation.notices import explain
-from napari_lungfm.gui.annotation.session_files import SAVED
 from napari_lungfm.gui.annotation.work import Patch, Report, WalkFailedError
 from napari_lungfm.gui.annotation.workbench import Workbench
 from napari_lungfm.inference.session import AnnotationSession, SessionState
@@ -42,8 +41,8 @@ class Walks:
         if self.now is not None:
             return
         self._tell(Walking(label))
-        engine, log = bench.engine, bench.log
-        save = None if log is None else Meanwhile(lambda: engine.save(log.with_suffix(SAVED)))
+        engine = bench.engine
+        save = None if bench.log is None else Meanwhile(engine.keep)
 
         def work(context: JobContext) -> Report:
             return engine.walk(label, direction, until, context, self._on_slice, save)
@@ -94,7 +93,7 @@ class Walks:
         text = f"'{obj.name}': slices {extent[0]} to {extent[1]}, {size:.1f} mL"
         edge = self._edge_reached(extent, direction, until)
         if edge:
-            stop = f"it reaches the {edge} slice of the image: check the end, or set a stop."
+            stop = f"it reaches the {edge} slice of the image: check the end, or mark it (S)."
             bench.say("warning", f"{text}; {stop}")
         else:
             bench.say("done", f"{text} ({done} slices in {report.seconds:.1f} s).")

@@ -1,5 +1,6 @@
 """What the worker thread does with a session: act, tell what changed, and how long it took."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from napari_lungfm._core.types import PathInput, ProgressCallback, Region
 from napari_lungfm.geometry import Volume
 from napari_lungfm.gui.annotation.jobs import JobContext
 from napari_lungfm.gui.annotation.remarks import remark_on
+from napari_lungfm.gui.annotation.session_files import SAVED
 from napari_lungfm.inference.session import AnnotationSession, PromptOutcome
 from napari_lungfm.inference.session.events import Direction
 from napari_lungfm.inference.session.recording import Recording
@@ -73,7 +75,7 @@ class Report:
     remark
         When a session was opened: what to know of model and image.
     renewed
-        The log, where its file was gone and was written anew.
+        The file of the log, where it had to be written anew.
     """
 
     state: SessionState
@@ -107,6 +109,8 @@ class Engine:
     session: AnnotationSession | None = None
     #: Number of lines in the log when the last propagation began.
     walk_began: int = 0
+    #: The file of the log, where it was written anew and nobody was told yet.
+    _renewed: Path | None = None
     _models: dict[ModelWish, PromptableModel] = field(default_factory=dict)
 
     def model(self, wish: ModelWish) -> PromptableModel:
@@ -179,11 +183,10 @@ class Engine:
             The object that it is about.
         """
         start = time.perf_counter()
-        renewed = self._renew_log()
+        self._renew_log()
         result = action(self._open())
         region = result.changed if isinstance(result, PromptOutcome) else result
-        report = self._report(start, region if isinstance(region, tuple) else None, label)
-        return replace(report, renewed=renewed)
+        return self._report(start, region if isinstance(region, tuple) else None, label)
 
     def walk(
         self,
@@ -205,7 +208,7 @@ class Engine:
         """
         start = time.perf_counter()
         session = self._open()
-        renewed = self._renew_log()
+        self._renew_log()
         self.walk_began = len(session.entries)
         stream = session.propagate(label, direction, until=until)
         begun = shown = session.state
@@ -214,6 +217,8 @@ class Engine:
                 shown = session.state
                 patch = self._patch(update.changed)
                 context.report(on_slice, update.z, patch, shown)
+                with contextlib.suppress(OutputError):  # said when the walk has to be written
+                    self._renew_log()
                 if meanwhile is not None:
                     meanwhile()
                 if context.cancelled:
@@ -225,8 +230,7 @@ class Engine:
             stream.close()
         # All slices were told of, but for those that a cancelled walk could no longer clear.
         told = begun if context.cancelled else shown
-        report = self._report(start, changed_region(told, session.state), label)
-        return replace(report, renewed=renewed)
+        return self._report(start, changed_region(told, session.state), label)
 
     def forget(self) -> None:
         """Let go of the session and of all that it holds in memory; models stay."""
@@ -234,18 +238,30 @@ class Engine:
             self.session.close()
         self.session = None
 
-    def save(self, path: PathInput) -> None:
-        """Save log and masks into one file."""
-        self._renew_log()
-        self._open().save(path)
+    def save(self) -> Path | None:
+        """Save log and masks into one file beside the log; return the log if it was renewed."""
+        self.keep()
+        return self._told()
 
-    def _renew_log(self) -> Path | None:
-        """Write the log anew where its file is gone, its folder removed say; return it then."""
+    def keep(self) -> None:
+        """Save in the middle of a propagation; see `save`."""
+        self._renew_log()
+        session = self._open()
+        if session.log_path is not None:
+            session.save(session.log_path.with_suffix(SAVED))
+
+    def _renew_log(self) -> None:
+        """Write the log anew where its file is gone, or was changed by another program."""
         try:
-            return self._open().renew_log()
+            self._renewed = self._open().renew_log() or self._renewed
         except OutputError as error:
             msg = f"{error}. Nothing is lost yet: press Save masks to keep what is on screen"
             raise OutputError(msg) from error
+
+    def _told(self) -> Path | None:
+        """Return the log that was written anew, once."""
+        renewed, self._renewed = self._renewed, None
+        return renewed
 
     def _open(self) -> AnnotationSession:
         if self.session is None:
@@ -277,6 +293,7 @@ class Engine:
             session.can_redo,
             time.perf_counter() - start,
             label,
+            renewed=self._told(),
         )
 
 

@@ -15,10 +15,11 @@ from napari_lungfm.gui.annotation.autosave import Autosave
 from napari_lungfm.gui.annotation.bench_view import BenchView, Shown
 from napari_lungfm.gui.annotation.ended import EndedMasks
 from napari_lungfm.gui.annotation.facts import Annotation, Interaction, Repeating
-from napari_lungfm.gui.annotation.images import volume_of
+from napari_lungfm.gui.annotation.images import assumption_about, volume_of
 from napari_lungfm.gui.annotation.jobs import Deliver, JobContext, JobQueue
 from napari_lungfm.gui.annotation.layers import AnnotationLayers
 from napari_lungfm.gui.annotation.notices import explain
+from napari_lungfm.gui.annotation.remarks import in_one_line
 from napari_lungfm.gui.annotation.reopening import Reopening
 from napari_lungfm.gui.annotation.session_files import SavedSession, SessionFiles
 from napari_lungfm.gui.annotation.view import SliceView
@@ -48,7 +49,7 @@ class Workbench(BenchView):
         super().__init__()
         self.viewer, self.defer, self._files = viewer, deliver, files
         self._queue = JobQueue(deliver, lambda _: self.changed.emit())
-        self._autosave = Autosave(self.engine, self.submit, self.failed)
+        self._autosave = Autosave(self.engine, self.submit, self.note_renewed, self.failed)
         self._closed = False
         self._reopening = Reopening(self)
         self._ended = EndedMasks(viewer)
@@ -75,6 +76,7 @@ class Workbench(BenchView):
         self.image = image
         if self.annotation is not None and self.annotation.image is not image:
             self.end()
+        self._remark_on_image()
         self.look_for_sessions(image)
         self.changed.emit()
 
@@ -126,7 +128,8 @@ class Workbench(BenchView):
         if self.image is None or self.image not in self.viewer.layers:
             self.say(
                 "error",
-                "There is no image: open a CT (File → Open, or File → Open Sample → LungFM).",
+                "There is no image yet: open a CT (Open in Annotate, or File → Open Sample → "
+                "LungFM).",
             )
             return None
         try:
@@ -193,7 +196,10 @@ class Workbench(BenchView):
         self._colours.clear()
         self._autosave.forget()
         self._reopening.forget()
-        self.remarked.emit("")
+        self._remark_on_image()
+
+    def _remark_on_image(self) -> None:
+        self.tell_remark(in_one_line([assumption_about(self.image)]))
 
     def connect(self, layers: AnnotationLayers) -> None:
         """Listen to new layers."""
@@ -209,7 +215,7 @@ class Workbench(BenchView):
         """Return what to do next."""
         return ""
 
-    def say_after(self, kind: str, report: Report) -> None:
+    def say_after(self, kind: str, report: Report, remark: str = "") -> None:
         """Say what follows from an action."""
 
     def _on_opened(self, report: Report) -> None:
@@ -227,7 +233,7 @@ class Workbench(BenchView):
             found = self._files.of_image(mark, source, other_than=here.log)
             if found and not self.objects:
                 self.restorable.emit(found)
-        self.remarked.emit(report.remark)
+        self.tell_remark(report.remark)
 
     def _on_not_opened(self, error: BaseException) -> None:
         log = self.log
@@ -256,7 +262,13 @@ class Workbench(BenchView):
             session.interrupt()
 
     # ------------------------------------------------------------------ answers
-    def act(self, action: Callable[[AnnotationSession], object], label: int, kind: str) -> None:
+    def act(
+        self,
+        action: Callable[[AnnotationSession], object],
+        label: int,
+        kind: str,
+        remark: str = "",
+    ) -> None:
         """Have the engine do one action.
 
         Parameters
@@ -267,9 +279,15 @@ class Workbench(BenchView):
             The object that it is about.
         kind
             See `Interaction`; ``"object"`` for what needs no model.
+        remark
+            How it was understood, to be said before what follows from it.
         """
         engine = self.engine
-        self.submit(lambda _: engine.act(action, label), lambda report: self.acted(report, kind))
+
+        def done(report: Report) -> None:
+            self.acted(report, kind, remark)
+
+        self.submit(lambda _: engine.act(action, label), done)
 
     def submit(
         self,
@@ -290,20 +308,32 @@ class Workbench(BenchView):
 
         self._queue.submit(telling, done, failed or self.failed)
 
-    def acted(self, report: Report, kind: str) -> None:
+    def acted(self, report: Report, kind: str, remark: str = "") -> None:
         """Show what an action has led to, and keep it."""
         self.take_in(report)
         obj = self.objects.get(report.label or self.active)
         if obj is not None and kind != "object":
             at = time.monotonic() - self._began
             self.interacted.emit(Interaction(obj.label, kind, report.seconds, len(obj.prompts), at))
-        self.say_after(kind, report)
+        self.say_after(kind, report, remark)
+        self.note_renewed(report.renewed)
+        if self.annotation is not None:
+            self._autosave.soon(self.annotation.log, busy=self.busy)
+
+    def note_renewed(self, log: Path | None) -> None:
+        """Go on with a log that had to be written anew, and say so; ``None`` is passed over."""
         here = self.annotation
-        if report.renewed is not None:
-            text = "The file of the session was gone. It was written anew, with all that was done"
-            self.say("warning", f"{text}: {report.renewed}")
-        if here is not None:
-            self._autosave.soon(here.log, busy=self.busy)
+        if log is None or here is None:
+            return
+        if log == here.log:
+            text = f"The file of the session was gone. It was written anew, with all you did: {log}"
+        else:
+            text = (
+                "Another program has changed the file of this session. Nothing is lost: the work "
+                "goes on in a new file beside it."
+            )
+        here.log = log
+        self.defer(lambda: self.say("warning", text))  # after what the action itself says
 
     def failed(self, error: BaseException) -> None:
         """Say what went wrong; nothing has changed."""
@@ -364,6 +394,7 @@ class Workbench(BenchView):
             self.defer(lambda: self._ended.take_away(gone))
         if event.value is self.image:
             self.image = None
+            self._remark_on_image()
         if here is None or self._closed:
             self.changed.emit()
             return
@@ -381,9 +412,10 @@ class Workbench(BenchView):
             then = "open it again and press Restore" if kept and done else "open a CT"
             self.say("warning", f"The image was removed: {then} to go on.")
             return
-        again = "press Restore to go on with it, or B" if kept and done else "press B"
-        what = "What you did is kept: " if kept and done else ""
-        self.say("warning", f"The mask layer was removed. {what}{again} to begin anew.")
+        then = "Press B to begin anew."
+        if kept and done:
+            then = "What you did is kept: press Restore to go on with it, or B to begin anew."
+        self.say("warning", f"The mask layer was removed. {then}")
         self.look_for_sessions(self.image)
 
     def _bring_back(self, here: Annotation, gone: Layer) -> None:

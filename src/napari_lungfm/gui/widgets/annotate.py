@@ -71,6 +71,7 @@ class AnnotatePanel(DockedWidget):
         self.at_the_end(self.shortcuts.unbind)
         self._on_theme()
         self._on_image(self.image_combo.layer)
+        self._on_remark(self.controller.remark)
         self._looks_at_cases = True  # what was there before the panel stays as it was shown
         if self.models.wish is not None:
             self.controller.set_model(self.models.wish)

@@ -87,6 +87,7 @@ class ComparePanel(DockedWidget):
         self.follow(comparing.progressed, self._on_progress)
         self.follow(self.controller.noticed, self.message.show_notice)
         self.follow(self.controller.changed, self.soon)
+        self.follow(self.controller.opened, self._on_opened)
         self.follow(self.viewer.events.theme, self._on_theme)
         self.at_the_end(self.source.disconnect_viewer)
         self._on_theme()
@@ -194,6 +195,10 @@ class ComparePanel(DockedWidget):
         # Volumes have up to four digits before the point; the scores share what is left.
         header.setSectionResizeMode(len(_COLUMNS), QHeaderView.ResizeMode.ResizeToContents)
         self.table.verticalHeader().setMaximumWidth(_NAME_WIDTH)
+
+    def _on_opened(self) -> None:
+        """Scores of another session, or another case, are none of this one."""
+        self.table.setRowCount(0)
 
     def _on_compare(self, _: bool = False) -> None:
         self.table.setRowCount(0)  # if it fails, no old scores stand under the message

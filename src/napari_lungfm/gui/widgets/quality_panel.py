@@ -108,7 +108,9 @@ class QualityPanel(DockedWidget):
             area = int(live.areas[z]) * np.prod(here.volume.spacing[1:]) / 100.0
             self.volume.setText(f"<b>{size:.2f} mL</b>")
             self.slice.setText(f"Slice {z}: {area:.2f} cm²")
-            self.surface.setText("Choose a reference to score it.")
+            chosen = self._quality.reference_chosen
+            text = "Not in the reference." if chosen else "Choose a reference to score it."
+            self.surface.setText(text)
             return
         counts, plane = live.counts, live.slice_counts(z)
         self.volume.setText(f"<b>Dice {_score(counts.dice)}</b> &nbsp;IoU {_score(counts.iou)}")

@@ -17,10 +17,9 @@ from napari_lungfm.inference.session.events import (
     Change,
     ChangeT,
     Event,
+    Prompting,
     Propagate,
     Redo,
-    RemovePrompt,
-    ReplacePrompt,
     Undo,
     event_to_dict,
     plain,
@@ -38,6 +37,7 @@ from napari_lungfm.inference.session.state import SessionState
 from napari_lungfm.inference.session.timeline import Record, Timeline
 from napari_lungfm.inference.session.transitions import (
     Findings,
+    added_by,
     after,
     check,
     history_after,
@@ -214,7 +214,7 @@ class SessionEngine:
 
     def _facts(self, event: Event, findings: Findings) -> dict[str, Any]:
         facts = {**event_to_dict(event), **self.signature()}
-        if isinstance(event, AddPrompts | RemovePrompt | ReplacePrompt | Propagate):
+        if isinstance(event, Prompting | Propagate):
             facts["result"] = fingerprint(findings)
         return facts
 
@@ -225,17 +225,17 @@ class SessionEngine:
     def _ask(self, event: Change) -> tuple[Findings, Tracked | None]:
         if isinstance(event, Propagate):
             return self._walk(event)
-        if isinstance(event, AddPrompts | RemovePrompt | ReplacePrompt):
+        if isinstance(event, Prompting):
             return self._segment(event), None
         return (), None
 
-    def _segment(self, event: AddPrompts | RemovePrompt | ReplacePrompt) -> Findings:
+    def _segment(self, event: Prompting) -> Findings:
         """Segment the prompted slices that an action changes."""
         obj = object_of(self.state, event.label)
         prompts = prompts_after(obj, event)
         # What walks bring after the last prompts has to wait for a propagation.
         history = last_prompting(history_after(obj, event))
-        new = by_slice(p for _, p in event.prompts) if isinstance(event, AddPrompts) else {}
+        new = by_slice(prompts[number] for number in added_by(obj, event))
         if history is None or not has_place(prompts) or (isinstance(event, AddPrompts) and not new):
             return ()
         masks = self.runner.run(history).masks

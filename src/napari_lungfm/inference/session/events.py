@@ -87,6 +87,18 @@ class ReplacePrompt:
 
 
 @dataclass(frozen=True)
+class EditSlices:
+    """Several slices of an object are drawn by hand in one action.
+
+    Each mask has the number that it is known by: that of the mask on its slice before, in whose
+    place it comes, or a new one.
+    """
+
+    label: int
+    prompts: tuple[tuple[int, Prompt], ...]
+
+
+@dataclass(frozen=True)
 class Propagate:
     """An object is carried through the slices.
 
@@ -138,9 +150,12 @@ Change: TypeAlias = (
     | AddPrompts
     | RemovePrompt
     | ReplacePrompt
+    | EditSlices
     | Propagate
     | ClearStale
 )
+#: What changes the prompts of an object, so that a model is asked.
+Prompting: TypeAlias = AddPrompts | RemovePrompt | ReplacePrompt | EditSlices
 ChangeT = TypeVar("ChangeT", bound=Change)
 #: What a line of the log can be, but for the first.
 Event: TypeAlias = Change | Undo | Redo
@@ -154,6 +169,7 @@ _ACTIONS: Mapping[type[Event], str] = {
     AddPrompts: "prompt",
     RemovePrompt: "remove-prompt",
     ReplacePrompt: "replace-prompt",
+    EditSlices: "edit",
     Propagate: "propagate",
     Undo: "undo",
     Redo: "redo",
@@ -170,7 +186,7 @@ def event_to_dict(event: Event) -> dict[str, Any]:
             facts["name"] = event.name
         case ColourObject():
             facts["colour"] = event.colour
-        case AddPrompts():
+        case AddPrompts() | EditSlices():
             facts["prompts"] = [{"id": number, **to_dict(p)} for number, p in event.prompts]
         case RemovePrompt():
             facts["prompt"] = event.prompt_id
@@ -234,9 +250,9 @@ def _plain(event: Change) -> Change:  # noqa: PLR0911
             return ColourObject(label, _plain_colour(event.colour))
         case LockObject():
             return LockObject(label, bool(event.locked))
-        case AddPrompts():
+        case AddPrompts() | EditSlices():
             prompts = tuple((_prompt_id(number), own_prompt(p)) for number, p in event.prompts)
-            return AddPrompts(label, prompts)
+            return replace(event, label=label, prompts=prompts)
         case RemovePrompt():
             return RemovePrompt(label, _prompt_id(event.prompt_id))
         case ReplacePrompt():
@@ -312,8 +328,9 @@ def _read(action: Any, label: Any, values: Mapping[str, Any]) -> Change | None: 
             return DeleteObject(label)
         case "clear-stale":
             return ClearStale(label)
-        case "prompt":
-            return AddPrompts(label, tuple((p["id"], _numbered(p)) for p in values["prompts"]))
+        case "prompt" | "edit":
+            kind = AddPrompts if action == "prompt" else EditSlices
+            return kind(label, tuple((p["id"], _numbered(p)) for p in values["prompts"]))
         case "remove-prompt":
             return RemovePrompt(label, values["prompt"])
         case "replace-prompt":

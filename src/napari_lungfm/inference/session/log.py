@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -119,17 +120,30 @@ class EventLog:
             raise output_error(path, error) from error
 
     def renew(self) -> Path | None:
-        """Write the file anew if it is gone, with all lines; return its path then.
+        """Write all lines anew if the file is not as this log has left it; return where then.
+
+        A file that is gone is written again. One that somebody else has changed is theirs: it
+        stays as it is, and the log goes on in a new one beside it.
 
         Raises
         ------
         OutputError
             If it cannot be written.
         """
-        if self.path is None or self.path.exists():
+        if self.path is None:
             return None
-        self._stamp = self.create(self.path, self.entries)._stamp
-        return self.path
+        target = self.path
+        try:
+            if FileStamp.of(target.stat()) == self._stamp:
+                return None
+            target = _free_beside(target)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise _unreachable(target, error) from error
+        fresh = self.create(target, self.entries)
+        self.path, self._stamp = fresh.path, fresh._stamp
+        return target
 
     def rehearse(self, facts: Mapping[str, Any]) -> None:
         """Make sure that a line could be added now.
@@ -332,6 +346,12 @@ def _unreachable(path: Path, error: OSError) -> OutputError:
     if isinstance(error, FileNotFoundError):
         return OutputError(f"the log '{path}' is gone; {_RESCUE}")
     return output_error(path, error)
+
+
+def _free_beside(path: Path) -> Path:
+    """Return the first free name beside a file: ``case-2.jsonl``, or the next."""
+    names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    return next(name for name in names if not name.exists())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -19,6 +20,7 @@ from napari_lungfm.inference.session.events import (
     ColourObject,
     DeleteObject,
     Direction,
+    EditSlices,
     LockObject,
     Propagate,
     RemovePrompt,
@@ -250,11 +252,35 @@ class AnnotationSession(SessionView):
         PromptError, SessionError
             See `add_prompts`.
         """
-        prompt = own_prompt(MaskPrompt(z, mask))
-        for number, old in self.get(label).prompts.items():
-            if isinstance(old, MaskPrompt) and old.z == prompt.z:
-                return self.replace_prompt(label, number, prompt)
-        return self.add_prompt(label, prompt)
+        return self.edit_slices(label, {z: mask})
+
+    def edit_slices(self, label: int, masks: Mapping[int, SliceMask]) -> PromptOutcome:
+        """Take several slices as they were drawn by hand, in one action; see `edit_slice`.
+
+        Parameters
+        ----------
+        label
+            The object.
+        masks
+            Slice → boolean ``(y, x)``.
+
+        Raises
+        ------
+        PromptError, SessionError, InterruptedActionError
+            See `add_prompts`.
+        """
+        before, obj = self.state, self.get(label)
+        drawn = {p.z: number for number, p in obj.prompts.items() if isinstance(p, MaskPrompt)}
+        prompts = [own_prompt(MaskPrompt(z, mask)) for z, mask in masks.items()]
+        if not any(prompt.z in drawn for prompt in prompts):
+            return self.add_prompts(label, prompts)
+        if len(prompts) == 1:
+            return self.replace_prompt(label, drawn[prompts[0].z], prompts[0])
+        fresh = count(before.next_prompt)
+        numbered = tuple((drawn[p.z] if p.z in drawn else next(fresh), p) for p in prompts)
+        findings = self._engine.do(EditSlices(label, numbered))
+        slices = {*(p.z for p in prompts), *dict(findings)}
+        return self._outcome(before, label, tuple(number for number, _ in numbered), slices)
 
     def remove_prompt(self, label: int, prompt_id: int) -> PromptOutcome:
         """Take a prompt back, however long ago it was given.
@@ -361,12 +387,15 @@ class AnnotationSession(SessionView):
 
     # ------------------------------------------------------------------ keeping
     def renew_log(self) -> Path | None:
-        """Write the log anew if its file is gone, with all that was done.
+        """Write the log anew, with all that was done, if its file is not as it was left.
+
+        One that is gone is written again. One that another program has changed stays as it is,
+        and the log goes on in a new file beside it.
 
         Returns
         -------
         Path or None
-            The file, if it had to be written.
+            The file, if one had to be written.
 
         Raises
         ------

@@ -18,7 +18,9 @@ from napari_lungfm.inference.session.events import (
     ClearStale,
     ColourObject,
     DeleteObject,
+    EditSlices,
     LockObject,
+    Prompting,
     Propagate,
     RemovePrompt,
     RenameObject,
@@ -74,6 +76,9 @@ def check(state: SessionState, event: Change, geometry: VolumeGeometry) -> None:
         case AddPrompts():
             _check_usable(prompts_after(obj, event), geometry)
             _check_added(state, obj, event)
+        case EditSlices():
+            _check_edited(state, obj, event)
+            _check_usable(prompts_after(obj, event), geometry)
         case RemovePrompt() | ReplacePrompt():
             _check_prompt_id(obj, event.prompt_id)
             if isinstance(event, ReplacePrompt):
@@ -199,7 +204,25 @@ def _check_added(state: SessionState, obj: AnnotatedObject, event: AddPrompts) -
     if not event.prompts:
         msg = f"no prompt was given for object {obj.label}"
         raise PromptError(msg)
-    numbers = [number for number, _ in event.prompts]
+    _check_numbers(state, [number for number, _ in event.prompts])
+
+
+def _check_edited(state: SessionState, obj: AnnotatedObject, event: EditSlices) -> None:
+    """Refuse anything but one mask a slice, each in the place of the slice's own, or new."""
+    drawn = {p.z: number for number, p in obj.prompts.items() if isinstance(p, MaskPrompt)}
+    slices = [prompt.z for _, prompt in event.prompts]
+    masks = all(isinstance(prompt, MaskPrompt) for _, prompt in event.prompts)
+    if not slices or not masks or len(set(slices)) < len(slices):
+        msg = f"object {obj.label} is to be drawn anew: one mask is needed for each of its slices"
+        raise PromptError(msg)
+    known = [(number, p.z) for number, p in event.prompts if p.z in drawn]
+    if any(drawn[z] != number for number, z in known):
+        msg = f"slices {sorted(z for _, z in known)} of object {obj.label} have other numbers"
+        raise SessionError(msg)
+    _check_numbers(state, [number for number, p in event.prompts if p.z not in drawn])
+
+
+def _check_numbers(state: SessionState, numbers: list[int]) -> None:
     expected = list(range(state.next_prompt, state.next_prompt + len(numbers)))
     if numbers != expected:
         msg = f"the new prompts are numbered {numbers}, not {expected}"
@@ -245,12 +268,17 @@ def _status(obj: AnnotatedObject) -> str:
 
 
 # ---------------------------------------------------------------------- what happens
-def prompts_after(
-    obj: AnnotatedObject, event: AddPrompts | RemovePrompt | ReplacePrompt
-) -> dict[int, Prompt]:
+def added_by(obj: AnnotatedObject, event: Prompting) -> tuple[int, ...]:
+    """Return the numbers of the prompts that an action gives, not in the place of others."""
+    if isinstance(event, AddPrompts | EditSlices):
+        return tuple(number for number, _ in event.prompts if number not in obj.prompts)
+    return ()
+
+
+def prompts_after(obj: AnnotatedObject, event: Prompting) -> dict[int, Prompt]:
     """Return the prompts of an object after an action."""
     match event:
-        case AddPrompts():
+        case AddPrompts() | EditSlices():
             return {**obj.prompts, **dict(event.prompts)}
         case RemovePrompt():
             return {i: prompt for i, prompt in obj.prompts.items() if i != event.prompt_id}
@@ -258,14 +286,15 @@ def prompts_after(
             return {**obj.prompts, event.prompt_id: event.prompt}
 
 
-def history_after(
-    obj: AnnotatedObject, event: AddPrompts | RemovePrompt | ReplacePrompt
-) -> Step | None:
+def history_after(obj: AnnotatedObject, event: Prompting) -> Step | None:
     """Return the history of an object after an action."""
     match event:
-        case AddPrompts():
-            added = tuple(number for number, _ in event.prompts)
-            return with_prompts(obj.history, prompts_after(obj, event), added)
+        case AddPrompts() | EditSlices():
+            history, added = obj.history, added_by(obj, event)
+            for number, prompt in event.prompts:
+                if number not in added:
+                    history = with_other_prompt(history, number, prompt)
+            return with_prompts(history, prompts_after(obj, event), added) if added else history
         case RemovePrompt():
             return without_prompt(obj.history, event.prompt_id)
         case ReplacePrompt():
@@ -306,9 +335,9 @@ def after(
             obj = without_stale(obj)
         case Propagate():
             obj = propagated(obj, event, findings, geometry)
-        case AddPrompts() | RemovePrompt() | ReplacePrompt():
+        case AddPrompts() | EditSlices() | RemovePrompt() | ReplacePrompt():
+            new_prompts = len(added_by(obj, event))
             obj = prompted(obj, event, findings, geometry)
-            new_prompts = len(event.prompts) if isinstance(event, AddPrompts) else 0
     state = _with(state, obj)
     next_prompt, next_lock = state.next_prompt + new_prompts, state.next_lock + new_locks
     return replace(state, next_prompt=next_prompt, next_lock=next_lock)
@@ -327,7 +356,7 @@ def without_stale(obj: AnnotatedObject) -> AnnotatedObject:
 
 def prompted(
     obj: AnnotatedObject,
-    event: AddPrompts | RemovePrompt | ReplacePrompt,
+    event: Prompting,
     findings: Findings,
     geometry: VolumeGeometry,
 ) -> AnnotatedObject:

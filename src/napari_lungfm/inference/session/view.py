@@ -1,6 +1,7 @@
 """What can be read of a session, at any time."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,11 @@ class SessionView:
     def entries(self) -> tuple[Entry, ...]:
         """The lines of the log."""
         return tuple(self._engine.log.entries)
+
+    @property
+    def log_path(self) -> Path | None:
+        """The file of the log, ``None`` if it is in memory only."""
+        return self._engine.log.path
 
     @property
     def differing_lines(self) -> tuple[int, ...]:

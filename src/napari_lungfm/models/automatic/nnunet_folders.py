@@ -38,6 +38,7 @@ from napari_lungfm.models.automatic.trained import (
     write_description,
 )
 from napari_lungfm.models.weights import WeightsError
+from napari_lungfm.models.weights.files import write_tensors
 
 _FINAL = "checkpoint_final.pth"
 #: What we know of a model that we export, beside nnU-Net's own files, and what these files were.
@@ -235,13 +236,10 @@ def write_weights(path: Path, state: Mapping[str, Any]) -> None:
     OutputError
         If it cannot be written.
     """
-    library = require("safetensors.torch", purpose="writing weights")
     once: dict[tuple[int, ...], str] = {}
     for key, t in state.items():
         once.setdefault((t.data_ptr(), t.storage_offset(), *t.shape), key)
-    tensors = {key: state[key].detach().cpu().contiguous().clone() for key in once.values()}
-    with atomic_path(path) as temporary:
-        library.save_file(tensors, temporary)
+    write_tensors(path, {key: state[key] for key in once.values()})
 
 
 def _open(folder: Path, title: str, settings: NNUNetSettings, structures: tuple[int, ...]) -> Any:

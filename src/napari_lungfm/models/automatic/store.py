@@ -99,7 +99,7 @@ class TrainedStore:
         ------
         UsageError
             If the folder is no trained model, is of nnU-Net's own and not trusted, or the name is
-            another architecture's.
+            another architecture's or another model's.
         WeightsError
             If the files were changed.
         OutputError
@@ -120,6 +120,7 @@ class TrainedStore:
             raise UsageError(msg)
         check_files(source, description)
         target = self.folder / architecture / (label or DEFAULT_LABEL)
+        _refuse_another(target, description)
         _copy(Path(source), target, description)
         return target
 
@@ -139,6 +140,22 @@ class TrainedStore:
                 return self.add(made, name)
             except LungFMError as error:  # the user knows nothing of the folder in between
                 raise type(error)(str(error).replace(str(made), str(source))) from error
+
+
+def _refuse_another(place: Path, description: TrainedModel) -> None:
+    """Refuse to put a model in the place of another, of which this may be the only copy."""
+    try:
+        there = read_description(place)
+    except LungFMError:  # there is none, or nothing that could be lost
+        return
+    if there.files != description.files:
+        name = _full_name(place.parent.name, place.name)
+        msg = (
+            f"'{name}' is another model already ('{there.title}', trained on '{there.cohort}', "
+            f"{there.finished}); choose another name with --as {place.parent.name}:LABEL, or "
+            f"remove '{place}' first"
+        )
+        raise UsageError(msg)
 
 
 def _copy(source: Path, target: Path, description: TrainedModel) -> None:

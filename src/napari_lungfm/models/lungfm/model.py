@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from napari_lungfm._core.exceptions import InputFileError
-from napari_lungfm._core.files import atomic_path, file_sha256
+from napari_lungfm._core.files import file_sha256
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.geometry import Volume
 from napari_lungfm.models.foundation.runtime import Precision, Runtime
 from napari_lungfm.models.lungfm.look import CHANNELS
 from napari_lungfm.models.lungfm.network import NetworkConfig, PromptNetwork
 from napari_lungfm.models.lungfm.predictor import LungFMPredictor
+from napari_lungfm.models.weights.files import write_tensors
 
 #: The weights that ship with the package.
 SHIPPED = Path(__file__).with_name("lungfm-s.safetensors")
@@ -99,13 +99,9 @@ def write_network(network: PromptNetwork, path: PathInput, facts: dict[str, str]
     OutputError
         If it cannot be written.
     """
-    tensors = {
-        name: tensor.detach().to("cpu", torch.float16).contiguous()
-        for name, tensor in network.state_dict().items()
-    }
+    tensors = {name: tensor.to(torch.float16) for name, tensor in network.state_dict().items()}
     sizes = json.dumps(asdict(network.config))
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {**facts, "layout": _LAYOUT, "network": sizes})
+    write_tensors(path, tensors, {**facts, "layout": _LAYOUT, "network": sizes})
 
 
 def read_network(path: PathInput) -> PromptNetwork:

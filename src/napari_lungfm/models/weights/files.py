@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_lungfm._core.download import looks_like_web_page
-from napari_lungfm._core.exceptions import InputFileError
+from napari_lungfm._core.exceptions import InputFileError, OutputError
 from napari_lungfm._core.files import atomic_path, hash_file
 from napari_lungfm._core.imports import is_available, require
 from napari_lungfm._core.types import PathInput, ProgressCallback
@@ -218,17 +218,46 @@ def write_fine_tuned(
     OutputError
         If the file cannot be written.
     """
-    library = require("safetensors.torch", purpose="writing weights")
     ours = {
         **(details or {}),
         "schema_version": OUR_SCHEMA_VERSION,
         "model": model,
         "label": label,
     }
+    write_tensors(path, tensors, {OUR_ENTRY: json.dumps(ours)})
+
+
+def write_tensors(
+    path: PathInput,
+    tensors: "Mapping[str, torch.Tensor]",
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write tensors as a safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The file.
+    tensors
+        Name → tensor, on any device; those that share memory are written once each.
+    metadata
+        What the file says of itself.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    library = require("safetensors.torch", purpose="writing weights")
+    failure = require("safetensors", purpose="writing weights").SafetensorError
     # Tensors that share memory are refused by the format.
-    separate = {key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}
+    separate = {key: t.detach().cpu().contiguous().clone() for key, t in tensors.items()}
     with atomic_path(path) as temporary:
-        library.save_file(separate, temporary, metadata={OUR_ENTRY: json.dumps(ours)})
+        try:
+            library.save_file(separate, temporary, dict(metadata or {}) or None)
+        except failure as error:  # it has no OSError for a full disk
+            msg = f"cannot write '{path}': {error}; choose another output or free it"
+            raise OutputError(msg) from error
 
 
 def computable_algorithms() -> frozenset[str]:

@@ -12,6 +12,8 @@ from pydantic import Field, model_validator
 from napari_lungfm._core.config import parse_model, read_yaml
 from napari_lungfm._core.exceptions import ConfigError, InputFileError
 from napari_lungfm._core.types import PathInput
+from napari_lungfm.datasets.file_cohort import FileCohort
+from napari_lungfm.datasets.phantom_cohort import PhantomCohort
 from napari_lungfm.models.automatic.networks import NetworkSpec
 from napari_lungfm.models.automatic.slice_network import InputSpec
 from napari_lungfm.training.automatic.nnunet.config import NNUNetTraining
@@ -22,7 +24,7 @@ from napari_lungfm.training.automatic.settings import (
     StrictModel,
     TrainingSettings,
 )
-from napari_lungfm.training.fit import FitSettings
+from napari_lungfm.training.fit.settings import FitSettings
 
 
 class AllSlices(StrictModel):
@@ -167,6 +169,10 @@ _KINDS: dict[str, type[AutomaticTraining] | type[NNUNetTraining]] = {
     "automatic": AutomaticTraining,
     "nnunet": NNUNetTraining,
 }
+_COHORTS: dict[str, type[FileCohort] | type[PhantomCohort]] = {
+    "files": FileCohort,
+    "phantom": PhantomCohort,
+}
 
 
 @cache
@@ -266,14 +272,24 @@ def read_cohort(path: Path) -> Any:
     InputFileError
         If the file cannot be read.
     ConfigError
-        If there is not just one cohort in it.
+        If there is not just one cohort in it, or it is not valid.
     """
     values = read_yaml(path)
     if "kind" in values:
-        return values
+        return _checked_cohort(values, path)
     cohorts = values.get("cohorts")
     if isinstance(cohorts, list) and len(cohorts) == 1:
-        return cohorts[0]
+        return _checked_cohort(cohorts[0], path)
     count = len(cohorts) if isinstance(cohorts, list) else 0
     msg = f"'{path}' has {count} cohorts; a training needs one: a mapping with kind, name, cases"
     raise ConfigError(msg)
+
+
+def _checked_cohort(values: Any, path: Path) -> Any:
+    """Refuse what is wrong in a file of its own under the name of that file."""
+    kind = values.get("kind") if isinstance(values, dict) else None
+    if kind not in _COHORTS:
+        msg = f"'{path}': kind: there is no cohort '{kind}' to train on; choose from "
+        raise ConfigError(msg + ", ".join(_COHORTS))
+    parse_model(_COHORTS[kind], values, f"'{path}'")
+    return values

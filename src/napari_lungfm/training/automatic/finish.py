@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_lungfm import __version__
 from napari_lungfm._core.environment import hardware, package_versions, source_hash
 from napari_lungfm._core.exceptions import ConfigError, LungFMWarning, UsageError
-from napari_lungfm._core.files import file_sha256, write_json
+from napari_lungfm._core.files import file_sha256, write_json, write_text
 from napari_lungfm._core.types import ProgressCallback
 from napari_lungfm.datasets.cases import Cohort
 from napari_lungfm.geometry import LabelMap, Volume
@@ -35,6 +35,9 @@ from napari_lungfm.training.automatic.split import (
     hash_split,
     seen_patients,
 )
+
+if TYPE_CHECKING:  # torch and lightning come with it
+    from napari_lungfm.training.fit.start import FitStart
 
 #: Keeps the hashes of a training's cases in its run folder.
 _CASES = "cases.json"
@@ -109,6 +112,65 @@ class LungsOnDemand:
 def lungs_model(config: TrainingSettings, device: str) -> AutomaticModel | None:
     """Return what completes references without lungs; ``None`` if they are to be refused."""
     return None if config.missing_lungs == "refuse" else LungsOnDemand(config.missing_lungs, device)
+
+
+def decided_by(
+    config: TrainingSettings, cases: Sequence[KnownCase], split: Split[C]
+) -> dict[str, Any]:
+    """Return what decides a training, in plain values; see `FitStart`.
+
+    Parameters
+    ----------
+    config, cases, split
+        The training.
+    """
+    return {**config.decided_by(), "cohort": hash_cases(cases), "split": hash_split(split)}
+
+
+def begin(
+    config: TrainingSettings,
+    cases: Sequence[KnownCase],
+    start: "FitStart",
+    out: Path,
+    resume: bool,
+) -> tuple[str, ...] | None:
+    """Refuse to resume another training, and only then write down what this one is.
+
+    Parameters
+    ----------
+    config, cases
+        The training.
+    start
+        What decides it, and where it runs.
+    out
+        Folder of the model.
+    resume
+        Go on with the training in it, where there is one.
+
+    Returns
+    -------
+    tuple of str or None
+        Why the result will not be the same as without the interruption; ``None`` where the
+        training begins now.
+
+    Raises
+    ------
+    ConfigError
+        If another one is to be resumed.
+    FitError
+        If it cannot be told which one that was.
+    OutputError
+        If the folder cannot be written.
+    """
+    run = out / "run"
+    notes = None
+    if resume and (run / "run.json").is_file():
+        refuse_other_cases(run, cases)
+        notes = start.compare(run / "run.json")
+    else:
+        keep_cases(run, cases)
+    write_text(out / "config.yaml", config.to_yaml())
+    return notes
 
 
 def keep_cases(run: Path, cases: Sequence[KnownCase]) -> None:

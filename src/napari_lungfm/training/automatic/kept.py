@@ -4,8 +4,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
+
+from napari_lungfm._core.files import atomic_path
 from napari_lungfm.datasets.cases import CaseSource
 from napari_lungfm.geometry import Structure
 from napari_lungfm.models.automatic.protocol import AutomaticModel
@@ -36,6 +41,29 @@ def case_mark(
     names = [str(schema), source.fingerprint(), *(s.title for s in structures), *more]
     names.append(lungs.name if lungs is not None else "")
     return hashlib.blake2b("\x1f".join(names).encode(), digest_size=8).hexdigest()
+
+
+def write_kept(stem: Path, part: str, array: npt.NDArray[Any]) -> None:
+    """Write an array of a case that is kept.
+
+    Parameters
+    ----------
+    stem
+        See `read_kept`.
+    part
+        Which of its arrays.
+    array
+        The array.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with atomic_path(f"{stem}-{part}.npy") as temporary, temporary.open("wb") as stream:
+        # Into a file itself numpy writes in a way that does not say why it failed.
+        out = cast("Any", SimpleNamespace(write=stream.write))
+        np.lib.format.write_array(out, array, allow_pickle=False)
 
 
 def read_kept(stem: Path, parts: Sequence[str]) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lungfm._core.files import atomic_path, make_folder, slug, write_json
+from napari_lungfm._core.files import make_folder, slug, write_json
 from napari_lungfm.datasets.cases import CaseSource, Cohort
 from napari_lungfm.geometry import LabelMap, Structure
 from napari_lungfm.models.automatic.protocol import AutomaticModel
@@ -28,7 +28,7 @@ from napari_lungfm.training.automatic.cohort_check import (
     labels_as_classes,
     load_for_training,
 )
-from napari_lungfm.training.automatic.kept import case_mark, read_kept
+from napari_lungfm.training.automatic.kept import case_mark, read_kept, write_kept
 
 #: Images are stored as fractions of this.
 _FULL = 65535
@@ -151,8 +151,7 @@ def _prepare(
         raise CohortError(msg)
     stored = np.rint(prepared.volume.array * _FULL).astype(np.uint16)
     for part, array in (("image", stored), ("classes", classes)):
-        with atomic_path(f"{stem}-{part}.npy") as temporary:
-            np.save(temporary, array)
+        write_kept(stem, part, array)
     known = {
         "image": hash_image(case.volume),
         "reference": hash_labels(case.reference),

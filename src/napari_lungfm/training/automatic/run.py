@@ -11,14 +11,13 @@ from torch.utils.data import DataLoader
 
 from napari_lungfm._core.environment import available_cores
 from napari_lungfm._core.exceptions import ConfigError
-from napari_lungfm._core.files import atomic_path, write_text
-from napari_lungfm._core.imports import require
 from napari_lungfm.datasets.cases import Cohort
 from napari_lungfm.models.automatic.loading import SLICE_NETWORK, SliceNetworkSettings
 from napari_lungfm.models.automatic.networks import UNetSpec, count_parameters
 from napari_lungfm.models.automatic.slice_network import SliceNetworkModel
 from napari_lungfm.models.automatic.trained import WEIGHTS, TrainedModel
 from napari_lungfm.models.foundation.runtime import pick_device
+from napari_lungfm.models.weights.files import write_tensors
 from napari_lungfm.training.around import LOG, build_cohort, keep_log, weights_drawn_by
 from napari_lungfm.training.automatic.config import (
     AnyTraining,
@@ -28,15 +27,14 @@ from napari_lungfm.training.automatic.config import (
 from napari_lungfm.training.automatic.finish import (
     Stage,
     StageListener,
+    begin,
+    decided_by,
     describe,
     doubts,
-    keep_cases,
     lungs_model,
-    refuse_other_cases,
     refuse_used,
     validation_scores,
 )
-from napari_lungfm.training.automatic.lock import hold
 from napari_lungfm.training.automatic.module import MONITORED, SliceModule
 from napari_lungfm.training.automatic.nnunet.config import NNUNetTraining
 from napari_lungfm.training.automatic.nnunet.run import train_nnunet
@@ -45,21 +43,16 @@ from napari_lungfm.training.automatic.prepared import PreparedCase, prepare_coho
 from napari_lungfm.training.automatic.slices import TrainingSlices, WholeCases
 from napari_lungfm.training.automatic.split import (
     Split,
-    hash_cases,
-    hash_split,
     split_cases,
     told_of_same_images,
 )
-from napari_lungfm.training.fit import (
-    FitListener,
-    FitResult,
-    FitStart,
-    StepSampler,
-    count_devices,
-    is_helper_process,
-    load_weights,
-    run_fit,
-)
+from napari_lungfm.training.fit.checkpoints import load_weights
+from napari_lungfm.training.fit.devices import count_devices, is_helper_process
+from napari_lungfm.training.fit.run import FitResult, run_fit
+from napari_lungfm.training.fit.sampler import StepSampler
+from napari_lungfm.training.fit.settings import FitListener
+from napari_lungfm.training.fit.start import FitStart
+from napari_lungfm.training.lock import hold
 
 __all__ = ["Stage", "StageListener", "train_automatic"]
 
@@ -159,10 +152,10 @@ def _train(
     )
     split = split_cases(cases, config.validation, config.fit.seed)
     portions = _Portions.of(config, split, count_devices(device, config.fit))
-    decided_by = {**config.decided_by(), "cohort": hash_cases(cases), "split": hash_split(split)}
+    decided = decided_by(config, cases, split)
     if not is_helper_process():
         refuse_test_images(cohort, cases, out / "run")
-        _begin(config, cases, FitStart.now(config.fit, decided_by, device), out, resume)
+        begin(config, cases, FitStart.now(config.fit, decided, device), out, resume)
     module = _module(config, split)
     result = run_fit(
         module,
@@ -170,7 +163,7 @@ def _train(
         _validation_loader(split),
         out=out / "run",
         settings=config.fit,
-        decided_by=decided_by,
+        decided_by=decided,
         device=device,
         resume=resume,
         monitor=MONITORED if split.validation else None,
@@ -180,23 +173,6 @@ def _train(
         return None
     notes = (*result.notes, *told_of_same_images(cases), *portions.notes)
     return _finish(config, cohort, cases, split, module, result, notes, out, device, tell)
-
-
-def _begin(
-    config: AutomaticTraining,
-    cases: Sequence[PreparedCase],
-    start: FitStart,
-    out: Path,
-    resume: bool,
-) -> None:
-    """Refuse to resume another training, and only then write down what this one is."""
-    known = out / "run" / "run.json"
-    if resume and known.is_file():
-        refuse_other_cases(out / "run", cases)
-        start.compare(known)
-    else:
-        keep_cases(out / "run", cases)
-    write_text(out / "config.yaml", config.to_yaml())
 
 
 def _module(config: AutomaticTraining, split: Split[PreparedCase]) -> SliceModule:
@@ -314,11 +290,7 @@ def _finish(
 ) -> TrainedModel:
     chosen = result.best if config.keep == "best" and result.best is not None else result.last
     load_weights(module, chosen)
-    library = require("safetensors.torch", purpose="writing weights")
-    state = module.network.state_dict()
-    tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
-    with atomic_path(out / WEIGHTS) as temporary:
-        library.save_file(tensors, temporary)
+    write_tensors(out / WEIGHTS, module.network.state_dict())
     keep_log(out)
     settings = SliceNetworkSettings(
         network=config.network, inputs=config.inputs, postprocessing=config.postprocessing

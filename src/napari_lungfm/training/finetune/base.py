@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_lungfm._core.exceptions import ConfigError
-from napari_lungfm._core.files import atomic_path, file_sha256
-from napari_lungfm._core.imports import require
+from napari_lungfm._core.files import file_sha256
 from napari_lungfm.models.automatic.trained import (
     WEIGHTS,
     TrainedModel,
@@ -36,6 +35,7 @@ from napari_lungfm.models.foundation.finetuned import (
 from napari_lungfm.models.foundation.sam2_build import published_config
 from napari_lungfm.models.foundation.sam_build import VIT_B
 from napari_lungfm.models.lungfm.model import SHIPPED, facts_of, read_network
+from napari_lungfm.models.weights.files import write_tensors
 from napari_lungfm.models.weights.loading import load_weights
 from napari_lungfm.models.weights.store import WeightStore
 from napari_lungfm.preprocessing.windowing import Window
@@ -228,12 +228,9 @@ def write_weights(
     OutputError
         If the file cannot be written.
     """
-    library = require("safetensors.torch", purpose="writing weights")
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     facts = {}
     if settings.network == "lungfm":
         sizes: Any = network
         # The layout is that of the file that ships; the sizes are the network's own.
         facts = {"layout": facts_of(SHIPPED)["layout"], "network": json.dumps(asdict(sizes.config))}
-    with atomic_path(path) as temporary:
-        library.save_file(tensors, temporary, facts)
+    write_tensors(path, state, facts)

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_lungfm._core.files import atomic_path, make_folder, slug, write_json
+from napari_lungfm._core.files import make_folder, slug, write_json
 from napari_lungfm._core.types import Vector3
 from napari_lungfm.datasets.cases import Case, CaseSource, Cohort
 from napari_lungfm.geometry import Structure, to_axial
 from napari_lungfm.models.automatic.protocol import AutomaticModel
 from napari_lungfm.models.automatic.trained import hash_image
 from napari_lungfm.training.automatic.cohort_check import for_each_case, load_for_training
-from napari_lungfm.training.automatic.kept import case_mark, read_kept
+from napari_lungfm.training.automatic.kept import case_mark, read_kept, write_kept
 
 _SCHEMA = 1
 #: Arrays that are kept of a case.
@@ -127,8 +127,7 @@ def _store(case: Case, stem: Path) -> dict[str, Any]:
     voxels = np.clip(np.rint(volume.array), limits.min, limits.max).astype(np.int16)
     labels = np.ascontiguousarray(reference.array, dtype=np.uint8)
     for part, array in (("image", voxels), ("labels", labels)):
-        with atomic_path(f"{stem}-{part}.npy") as temporary:
-            np.save(temporary, np.ascontiguousarray(array))
+        write_kept(stem, part, np.ascontiguousarray(array))
     areas = {
         structure.title: (labels == int(structure)).sum(axis=(1, 2)).tolist()
         for structure in Structure

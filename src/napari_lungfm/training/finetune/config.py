@@ -15,7 +15,7 @@ from napari_lungfm.training.automatic.config import read_source
 from napari_lungfm.training.automatic.settings import StrictModel, TrainingSettings
 from napari_lungfm.training.finetune.recipe import LungFMRecipe, MedSAMRecipe, ValidationPrompts
 from napari_lungfm.training.finetune.sam2.config import MaRecipe, OursRecipe, ZhuRecipe
-from napari_lungfm.training.fit import FitSettings
+from napari_lungfm.training.fit.settings import FitSettings
 from napari_lungfm.training.values import Count, WholeNumber
 
 #: What the simulated user of a training gives; ``mixed`` draws one or the other.

@@ -42,7 +42,7 @@ from napari_lungfm.training.finetune.config import PROMPT_KINDS, FineTuning
 from napari_lungfm.training.finetune.moved import moved_weights
 from napari_lungfm.training.finetune.prompts import middle_click, tight_box
 from napari_lungfm.training.finetune.recipe import ValidationPrompts
-from napari_lungfm.training.fit import FitResult
+from napari_lungfm.training.fit.run import FitResult
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,8 @@ from napari_lungfm.training.finetune.memory import FeatureFiles, FrozenFeatures
 from napari_lungfm.training.finetune.recipe import FeatureRecipe
 from napari_lungfm.training.finetune.samples import ClipSource, FixedClips, as_list
 from napari_lungfm.training.finetune.task import FineTuneTask
-from napari_lungfm.training.fit import StepSampler, is_helper_process
+from napari_lungfm.training.fit.devices import is_helper_process
+from napari_lungfm.training.fit.sampler import StepSampler
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from napari_lungfm._core.files import write_text
 from napari_lungfm.datasets.cases import Cohort
 from napari_lungfm.models.automatic.trained import TrainedModel
 from napari_lungfm.training.around import build_cohort, weights_drawn_by
 from napari_lungfm.training.automatic.finish import (
     StageListener,
-    keep_cases,
+    begin,
+    decided_by,
     lungs_model,
-    refuse_other_cases,
     refuse_used,
 )
-from napari_lungfm.training.automatic.lock import hold
-from napari_lungfm.training.automatic.split import Split, hash_cases, hash_split, split_cases
+from napari_lungfm.training.automatic.split import Split, split_cases
 from napari_lungfm.training.finetune.base import BaseNetwork, load_base
 from napari_lungfm.training.finetune.cases import StoredCase, store_cohort
 from napari_lungfm.training.finetune.config import FineTuning
@@ -33,16 +31,13 @@ from napari_lungfm.training.finetune.plan import Plan
 from napari_lungfm.training.finetune.subsets import nested_subset
 from napari_lungfm.training.finetune.task import FineTuneTask
 from napari_lungfm.training.finetune.telemetry import Telemetry
-from napari_lungfm.training.fit import (
-    FitListener,
-    FitResult,
-    FitStart,
-    count_devices,
-    is_helper_process,
-    load_weights,
-    run_fit,
-)
+from napari_lungfm.training.fit.checkpoints import load_weights
+from napari_lungfm.training.fit.devices import count_devices, is_helper_process
+from napari_lungfm.training.fit.run import FitResult, run_fit
+from napari_lungfm.training.fit.settings import FitListener
+from napari_lungfm.training.fit.start import FitStart
 from napari_lungfm.training.lightning_import import Callback, pl
+from napari_lungfm.training.lock import hold
 
 #: Metric by which weights are chosen and early stopping works.
 MONITORED = "validation/dice"
@@ -171,20 +166,9 @@ def _fit(
 ) -> FitResult:
     config, run = plan.config, out / "run"
     settings = config.fit_settings()
-    decided_by = {
-        **config.decided_by(),
-        "base": start.sha256,
-        "cohort": hash_cases(cases),
-        "split": hash_split(plan.split),
-    }
+    decided = {**decided_by(config, cases, plan.split), "base": start.sha256}
     if not is_helper_process():
-        if resume and (run / "run.json").is_file():
-            # Another training is refused before anything says that it is this one.
-            refuse_other_cases(run, cases)
-            FitStart.now(settings, decided_by, device).compare(run / "run.json")
-        else:
-            keep_cases(run, cases)
-        write_text(out / "config.yaml", config.to_yaml())
+        begin(config, cases, FitStart.now(settings, decided, device), out, resume)
     if task.features is not None:
         plan.keep_features(task.features, run / _FEATURES, start, cases, device)
     return run_fit(
@@ -193,7 +177,7 @@ def _fit(
         plan.validation(task),
         out=run,
         settings=settings,
-        decided_by=decided_by,
+        decided_by=decided,
         device=device,
         resume=resume,
         monitor=MONITORED if plan.split.validation else None,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from napari_lungfm._core.config import parse_model, read_yaml
 from napari_lungfm.models.lungfm.look import CHANNELS
 from napari_lungfm.models.lungfm.network import NetworkConfig
-from napari_lungfm.training.fit import FitSettings
+from napari_lungfm.training.fit.settings import FitSettings
 from napari_lungfm.training.synthetic.clips import MAX_SLICES
 from napari_lungfm.training.values import Count, NotNegative, Positive, WholeNumber
 

@@ -11,13 +11,10 @@ from torch.utils.data import DataLoader
 from napari_lungfm._core.exceptions import ConfigError, DataError
 from napari_lungfm.models.lungfm.model import read_network
 from napari_lungfm.models.lungfm.network import PromptNetwork
-from napari_lungfm.training.fit import (
-    FitListener,
-    FitResult,
-    StepSampler,
-    count_devices,
-    run_fit,
-)
+from napari_lungfm.training.fit.devices import count_devices
+from napari_lungfm.training.fit.run import FitResult, run_fit
+from napari_lungfm.training.fit.sampler import StepSampler
+from napari_lungfm.training.fit.settings import FitListener
 from napari_lungfm.training.lightning_import import EMAWeightAveraging
 from napari_lungfm.training.promptable.config import PromptTrainingConfig
 from napari_lungfm.training.promptable.episodes import Episode, EpisodeSource

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,13 +13,11 @@ from napari_lungfm._core.environment import available_cores, hardware
 from napari_lungfm._core.files import write_text
 from napari_lungfm.models.lungfm.model import write_network
 from napari_lungfm.training.automatic.finish import refuse_used
-from napari_lungfm.training.fit import (
-    FitListener,
-    FitResult,
-    is_helper_process,
-    load_weights,
-    wait_for_all,
-)
+from napari_lungfm.training.fit.checkpoints import load_weights
+from napari_lungfm.training.fit.devices import is_helper_process, wait_for_all
+from napari_lungfm.training.fit.run import FitResult
+from napari_lungfm.training.fit.settings import FitListener
+from napari_lungfm.training.lock import hold
 from napari_lungfm.training.promptable.config import PromptTrainingConfig
 from napari_lungfm.training.promptable.fit import fit_promptable
 from napari_lungfm.training.promptable.task import PromptTask
@@ -71,7 +70,8 @@ def train_promptable(
     Raises
     ------
     UsageError
-        If the folder holds a training and `resume` is false.
+        If the folder holds a training and `resume` is false, or another process is training in
+        it.
     LungFMError
         See `fit_promptable`.
     OutputError
@@ -83,28 +83,55 @@ def train_promptable(
     if not is_helper_process():
         for folder in folders:
             refuse_used(folder, resume)
-        # Those of all parts at once: later on, helper processes run beside this one.
-        _make_all_clips(parts, out, processes, clips or (lambda done, total: None))
-    weights = None
-    for part, folder in zip(parts, folders, strict=True):
+    with nullcontext() if is_helper_process() else hold(out / "run"):
         if not is_helper_process():
-            write_text(folder / "config.yaml", part.to_yaml())
-        result = fit_promptable(
-            part,
-            folder / "run",
-            bank=_bank(out, part.clip_seed),
-            validation_bank=_bank(out, part.validation_seed),
-            device=device,
-            workers=min(processes, 8),
-            begin_with=weights,
-            resume=resume,
-            listener=listener,
-        )
-        weights = folder / WEIGHTS
-        if not is_helper_process():
-            export_weights(part, result, weights)
-        wait_for_all()
+            # Those of all parts at once: later on, helper processes run beside this one.
+            _make_all_clips(parts, out, processes, clips or (lambda done, total: None))
+        weights = None
+        for part, folder in zip(parts, folders, strict=True):
+            weights = _train_part(
+                part,
+                folder,
+                out,
+                begin_with=weights,
+                device=device,
+                workers=min(processes, 8),
+                resume=resume,
+                listener=listener,
+            )
     return None if is_helper_process() else weights
+
+
+def _train_part(
+    part: PromptTrainingConfig,
+    folder: Path,
+    out: Path,
+    *,
+    begin_with: Path | None,
+    device: str,
+    workers: int,
+    resume: bool,
+    listener: FitListener | None,
+) -> Path:
+    """Train a part in its own folder, with the clips of `out`, and return its weights."""
+    if not is_helper_process():
+        write_text(folder / "config.yaml", part.to_yaml())
+    result = fit_promptable(
+        part,
+        folder / "run",
+        bank=_bank(out, part.clip_seed),
+        validation_bank=_bank(out, part.validation_seed),
+        device=device,
+        workers=workers,
+        begin_with=begin_with,
+        resume=resume,
+        listener=listener,
+    )
+    weights = folder / WEIGHTS
+    if not is_helper_process():
+        export_weights(part, result, weights)
+    wait_for_all()
+    return weights
 
 
 def _bank(out: Path, seed: int) -> Path:

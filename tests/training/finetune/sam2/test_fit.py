@@ -14,7 +14,9 @@ from napari_lungfm.training.finetune.config import parse_fine_tuning
 from napari_lungfm.training.finetune.moved import moved_weights
 from napari_lungfm.training.finetune.sam2 import make_task
 from napari_lungfm.training.finetune.samples import FineTuneClip, as_list
-from napari_lungfm.training.fit import FitProgress, FitSettings, StepSampler, run_fit
+from napari_lungfm.training.fit.run import run_fit
+from napari_lungfm.training.fit.sampler import StepSampler
+from napari_lungfm.training.fit.settings import FitProgress, FitSettings
 
 SHORT = {"clip": 3, "batch_size": 1}
 RECIPES = {

@@ -8,6 +8,7 @@ none of that reaches the caller.
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,10 @@ from typing import Any
 
 import torch
 
-from napari_lungfm._core.exceptions import ConfigError, LungFMError
+from napari_lungfm._core.exceptions import ConfigError, LungFMError, OutputError
 from napari_lungfm._core.files import output_error, write_json
 from napari_lungfm.training.automatic.cohort_check import CohortError
-from napari_lungfm.training.fit import FitError
+from napari_lungfm.training.fit.settings import FitError
 
 WORKER = "napari_lungfm.training.automatic.nnunet.worker"
 #: What the worker calls an error → what the caller gets.
@@ -29,6 +30,10 @@ _KINDS: dict[str, type[LungFMError]] = {
     "cohort": CohortError,
     "fit": FitError,
 }
+#: Exit statuses of what the system ended.
+_KILLED = (-9, 137)
+#: A disk with less room than this was full a moment ago.
+_FULL = 2**20
 Listener = Callable[[Mapping[str, Any]], None]
 
 
@@ -58,7 +63,7 @@ def run_worker(
     ConfigError, CohortError, FitError
         What the worker says; `FitError` too if it ends without a word.
     OutputError
-        If the folder cannot be written.
+        If the folder cannot be written, or the disk is full.
     """
     write_json(folder / "request.json", dict(request))
     log = folder / "nnunet.log"
@@ -70,14 +75,25 @@ def run_worker(
             if event is None:
                 continue
             if event["event"] == "error":
-                raise _KINDS.get(event["kind"], FitError)(f"{event['message']}; its log: {log}")
+                kind = _KINDS.get(event["kind"], FitError)
+                raise _failure(kind, f"{event['message']}; its log: {log}", folder)
             last = event
             listener(event)
         code = process.wait()
     if code != 0 or last.get("event") != "done":
-        msg = f"nnU-Net ended before its time (exit status {code}), out of memory?; its log: {log}"
-        raise FitError(msg)
+        guess = ", out of memory?" if code in _KILLED else ""
+        msg = f"nnU-Net ended before its time (exit status {code}){guess}; its log: {log}"
+        raise _failure(FitError, msg, folder)
     return last
+
+
+def _failure(kind: type[LungFMError], text: str, folder: Path) -> LungFMError:
+    """Return the error; on a full disk nnU-Net and its libraries say anything but that."""
+    if kind is FitError and shutil.disk_usage(folder).free < _FULL:
+        return OutputError(
+            f"cannot write '{folder}': the disk is full; free it, then go on with --resume ({text})"
+        )
+    return kind(text)
 
 
 def environment(folder: Path, device: torch.device, request: Mapping[str, Any]) -> dict[str, str]:

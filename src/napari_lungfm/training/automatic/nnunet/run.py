@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from napari_lungfm._core.environment import available_cores
-from napari_lungfm._core.files import make_folder, write_json, write_text
+from napari_lungfm._core.files import make_folder, write_json
 from napari_lungfm._core.imports import require
 from napari_lungfm.datasets.cases import Cohort
 from napari_lungfm.models.automatic.nnunet_settings import (
@@ -24,11 +24,11 @@ from napari_lungfm.models.foundation.runtime import pick_device
 from napari_lungfm.training.around import LOG
 from napari_lungfm.training.automatic.finish import (
     StageListener,
+    begin,
+    decided_by,
     describe,
     doubts,
-    keep_cases,
     lungs_model,
-    refuse_other_cases,
     validation_scores,
 )
 from napari_lungfm.training.automatic.nnunet.config import NNUNetTraining
@@ -44,12 +44,11 @@ from napari_lungfm.training.automatic.nnunet.worker import Request
 from napari_lungfm.training.automatic.overlap import refuse_test_images
 from napari_lungfm.training.automatic.split import (
     Split,
-    hash_cases,
-    hash_split,
     split_cases,
     told_of_same_images,
 )
-from napari_lungfm.training.fit import FitListener, FitProgress, FitSettings, FitStart
+from napari_lungfm.training.fit.settings import FitListener, FitProgress, FitSettings
+from napari_lungfm.training.fit.start import FitStart
 
 
 def train_nnunet(
@@ -98,8 +97,7 @@ def train_nnunet(
     )
     split = split_cases(cases, config.validation, config.seed)
     refuse_test_images(cohort, cases, run)
-    notes = _begin(config, cases, split, run, device, resume)
-    write_text(out / "config.yaml", config.to_yaml())
+    notes = _begin(config, cases, split, out, device, resume)
     write_dataset(raw, split, config.targets)
     request = _request(config, name, split, picked, out)
     done = run_worker(request, run, picked, _Teller(config, listener, tell))
@@ -141,24 +139,23 @@ def _begin(
     config: NNUNetTraining,
     cases: tuple[ExportedCase, ...],
     split: Split[ExportedCase],
-    run: Path,
+    out: Path,
     device: str,
     resume: bool,
 ) -> tuple[str, ...]:
     """Refuse to resume another training; return why a resumed one will not be the same."""
+    run = out / "run"
     start = FitStart.now(
         # What else there is to say about this device is said below.
         FitSettings(epochs=config.epochs, seed=config.seed, deterministic=True),
-        {**config.decided_by(), "cohort": hash_cases(cases), "split": hash_split(split)},
+        decided_by(config, cases, split),
         device,
     )
-    path = run / "run.json"
-    if not (resume and path.is_file()):
-        keep_cases(run, cases)
-        write_json(path, start.to_dict())
+    known = begin(config, cases, start, out, resume)
+    if known is None:
+        write_json(run / "run.json", start.to_dict())
         return ()
-    refuse_other_cases(run, cases)
-    notes = list(start.compare(path))
+    notes = list(known)
     if not any(run.glob("nnUNet_results/*/*/fold_0/checkpoint_*.pth")):
         return ()  # nothing was trained yet
     if count_workers(config) > 0:

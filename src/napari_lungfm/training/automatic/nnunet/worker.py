@@ -141,6 +141,7 @@ class Work:
             extract_fingerprint_dataset,
         )
 
+        is_whole(self._prepared / "dataset_fingerprint.json")  # nnU-Net takes what is there
         fingerprint_extractor.tqdm = self._bar("measuring")
         extract_fingerprint_dataset(
             self._request.dataset_id,
@@ -160,7 +161,7 @@ class Work:
         from napari_lungfm.training.automatic.nnunet.planner import SmallPlanner  # noqa: PLC0415
 
         path = self._prepared / f"{self._plans_name}.json"
-        if not path.is_file():
+        if not is_whole(path):
             small = self._request.preset == "small"
             plan_experiment_dataset(
                 self._request.dataset_id,
@@ -257,7 +258,7 @@ class Work:
 
     def _validate(self, trainer: Any) -> None:
         summary = Path(trainer.output_folder) / "validation" / "summary.json"
-        if not summary.is_file():
+        if not is_whole(summary):
             # It would predict for the cascade too, on a grid that was never made.
             trainer.configuration_manager.configuration.pop("next_stage", None)
             trainer.perform_actual_validation(False)
@@ -302,6 +303,24 @@ class Work:
                 tell("stage", stage=stage, done=self._done, total=self._total)
 
         return Bar
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether a JSON file of nnU-Net's is there; half a one is removed, to be made again.
+
+    Parameters
+    ----------
+    path
+        Written by nnU-Net, and not whole where that was interrupted or the disk full.
+    """
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        path.unlink()
+        return False
+    return True
 
 
 def watch(trainer: Any, request: Request, tell: Callable[..., None]) -> None:
@@ -465,7 +484,8 @@ def main(path: str) -> int:
         work.run()
     # nnU-Net raises anything; the caller gets one line, the log all of it.
     except Exception as error:  # noqa: BLE001
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log may be what fills the disk
+            traceback.print_exc()
         kind = next((name for cls, name in _KINDS if isinstance(error, cls)), "fit")
         text = " ".join(str(error).split())[:400]
         ours = isinstance(error, LungFMError)

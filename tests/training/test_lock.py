@@ -1,18 +1,29 @@
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from napari_lungfm._core.exceptions import UsageError
-from napari_lungfm.training.automatic.lock import LockedError, hold
+from napari_lungfm.training.lock import LockedError, hold
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from napari_lungfm.training.automatic.lock import hold
+from napari_lungfm.training.lock import hold
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
+    time.sleep(600)
+"""
+
+FORKING_HOLDER = """
+import os, sys, time
+from pathlib import Path
+from napari_lungfm.training.lock import hold
+with hold(Path(sys.argv[1])):
+    if not os.fork():
+        print(os.getpid(), flush=True)
     time.sleep(600)
 """
 
@@ -47,3 +58,20 @@ def test_an_error_frees_the_folder(tmp_path):
         raise ValueError("oops")
     with hold(tmp_path):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_forked_processes_do_not_go_on_holding(tmp_path):
+    """Processes that prepare batches live on for seconds where the training is killed."""
+    command = [sys.executable, "-c", FORKING_HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        try:
+            with pytest.raises(LockedError), hold(tmp_path):
+                pass
+            process.kill()
+            process.wait()
+            with hold(tmp_path):
+                os.kill(child, 0)  # it is still there
+        finally:
+            os.kill(child, signal.SIGKILL)

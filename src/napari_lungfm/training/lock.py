@@ -24,6 +24,8 @@ else:
 
 #: Name of the file in the run folder.
 LOCK = "lock"
+#: Files that this process has locked.
+_HELD: set[Any] = set()
 #: On Windows a locked byte cannot be read: one that lies behind what is written.
 _FAR = 2**20
 
@@ -71,7 +73,22 @@ def hold(run: Path) -> Iterator[None]:
         stream.truncate(0)
         stream.write(json.dumps(_ourselves()) + "\n")
         stream.flush()
-        yield
+        _HELD.add(stream)
+        try:
+            yield
+        finally:
+            _HELD.discard(stream)
+
+
+def _let_go() -> None:
+    """Close our files in a forked process: it would go on holding what its parent held."""
+    for stream in _HELD:
+        stream.close()
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _lock(stream: Any) -> None:

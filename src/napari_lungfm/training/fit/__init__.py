@@ -1,0 +1,1 @@
+"""Fits with lightning, whatever is fitted: seeds, logs, checkpoints, exact resume."""
