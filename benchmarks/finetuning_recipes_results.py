@@ -220,18 +220,13 @@ def base_lines(base: dict[str, Any]) -> list[str]:
 
 
 def report_tables(folder: Path) -> list[str]:
-    """Return the tables over training parts as the run's own report has them.
-
-    Its tables do not say whose they are; what it says of the curves does, in the same order.
-    """
+    """Return the tables over training parts as the run's own report has them."""
     files = sorted((folder / "report" / "tables").glob("*--paper.md"))
     lines = ["## Tables III and IV as the report writes them", ""]
     for file in files:
-        text = file.read_text(encoding="utf-8").splitlines()
-        whose = iter(line.split(": ")[0] for line in text if " · " in line.split(": ")[0])
-        for line in text:
+        for line in file.read_text(encoding="utf-8").splitlines():
             if line.startswith("#"):
-                lines.append(f"### {next(whose)}: {line.lstrip('# ')}")
+                lines.append(f"### {line.lstrip('# ')}")
             else:
                 lines.append(line + "  " if ": Largest" in line else line)
     return [*lines, ""] if files else []
