@@ -222,7 +222,14 @@ def base_lines(base: dict[str, Any]) -> list[str]:
 def report_tables(folder: Path) -> list[str]:
     """Return the tables over training parts as the run's own report has them."""
     files = sorted((folder / "report" / "tables").glob("*--paper.md"))
-    lines = ["## Tables III and IV as the report writes them", ""]
+    lines = [
+        "## Tables III and IV as the report writes them",
+        "",
+        "The report has one measure of noise for a whole curve, 1.96 times the standard deviation "
+        "of fits, pooled over the parts, times the root of 2 / fits; above, each pair of parts has "
+        "the standard error of its own fits, which one bad fit makes large.",
+        "",
+    ]
     for file in files:
         for line in file.read_text(encoding="utf-8").splitlines():
             if line.startswith("#"):

@@ -78,3 +78,21 @@ def test_the_demo_trains_the_five_automatic_rows_of_the_paper(tmp_path):
     assert not any(method.takes("real") for method in automatic)
     assert all(set(config.targets) <= set(method.structures) for method in automatic)
     assert len(config.cohorts[0].build(tmp_path).train) >= 5
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5])
+def test_seeds_that_no_generator_takes_are_refused(make_config, seed):
+    with pytest.raises(ConfigError, match="seeds"):
+        parse_config({**make_config().model_dump(mode="json"), "seeds": [seed]})
+    assert make_config(seeds=[2**32 - 1]).seeds == (2**32 - 1,)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", "..", "", " a", "a\nb"])
+def test_names_of_cohorts_are_no_paths(make_config, name):
+    values = make_config().model_dump(mode="json")
+    values["cohorts"][0]["name"] = name
+    with pytest.raises(ConfigError, match="is no name"):
+        parse_config(values)
+    phantoms = {"kind": "phantom", "name": name, "n_test": 1}
+    with pytest.raises(ConfigError, match="is no name"):
+        parse_config({**values, "cohorts": [phantoms]})

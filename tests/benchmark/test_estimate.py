@@ -2,9 +2,11 @@ import json
 
 import pytest
 
+from napari_lungfm._core.exceptions import OutputError
 from napari_lungfm.benchmark.estimate import USUAL_BYTES, estimate_run
 from napari_lungfm.benchmark.radii import Radii
 from napari_lungfm.benchmark.runner import run_benchmark
+from napari_lungfm.cli.estimate_output import estimate_lines
 
 UNET = {"train": "unet-small"}
 
@@ -147,3 +149,35 @@ def test_mean_tumour_sizes_are_measured_once(make_config, tmp_path, monkeypatch)
     assert Radii(file).of(unread) == radius  # to measure again would raise
     file.write_text("[")
     assert Radii(file, measure=False).of(cohort) is None
+
+
+def test_trainings_of_one_base_are_told_apart_and_add_up(estimate):
+    cohort = {"kind": "phantom", "name": "p", "n_test": 1, "n_train": 10, "shape": [50, 100, 100]}
+    tuned = {"train": "medsam2-zhu", "fraction": [0.5, 1.0]}
+    methods = [
+        {**tuned, "prompts": "box", "protocols": ["box-one"]},
+        {**tuned, "prompts": "point", "protocols": ["point-every-slice"]},
+    ]
+    found = estimate(cohorts=[cohort], methods=methods)
+    texts = [training.text for training in found.trainings]
+    assert len(set(texts)) == 4
+    assert [", box prompts" in text for text in texts] == [True, True, False, False]
+    assert [", point prompts" in text for text in texts] == [False, False, True, True]
+    for training in found.trainings:
+        kind = "point" if "point" in training.text else "box"
+        assert f"--{kind}--" in training.folder
+    kept = sum(training.bytes_kept for training in found.trainings)
+    passing = {training.bytes_while_running for training in found.trainings}
+    assert found.bytes_needed["trainings"] == kept + max(passing)
+    lines = [line for line in estimate_lines(found, 1) if line.startswith("training ")]
+    assert all(" that stay and " in line for line in lines)
+    assert all(" more while it runs" in line for line in lines)
+    (disk,) = (line for line in estimate_lines(found, 1) if line.startswith("disk: "))
+    assert " that stay and at most " in disk
+
+
+def test_a_dry_run_into_a_file_is_refused(estimate, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(OutputError, match="is a file"):
+        estimate()
+    assert (tmp_path / "run").read_text() == "mine"

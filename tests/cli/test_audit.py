@@ -64,3 +64,27 @@ def test_a_terminal_without_unicode_is_served(capsys, monkeypatch) -> None:
     monkeypatch.setattr("napari_lungfm.cli.audit.shows_unicode", lambda: False)
     assert run(["audit"]) == 0
     assert capsys.readouterr().out.isascii()
+
+
+def test_nothing_found_is_not_said_where_nothing_was_tested(tmp_path, capsys) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("row,Tumor Quality\na,0.9\nb,0.8\n", encoding="utf-8")
+    assert run(["audit", str(path), "--out", str(tmp_path / "f.md")]) == 0
+    err = capsys.readouterr().err
+    assert "nothing was tested" in err
+    assert "0 findings" not in err
+    assert "warning: no metric is known in 'Tumor Quality'" in err
+    written = (tmp_path / "f.md").read_text(encoding="utf-8")
+    assert "Nothing was tested" in written
+    assert "Warning: no metric is known" in written
+
+
+def test_headings_with_units_are_tested(tmp_path, capsys) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("Method;Tumor Dice %;Tumor IoU (%)\na;90,1;70,2\nb;80,0;60,1\n", "utf-8")
+    assert run(["audit", str(path), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["checks"]["dice-iou"] == result["checks"]["dice-iou"] | {"tested": 2, "found": 2}
+    path.write_text("Method;Tumor Dice %;Tumor IoU (%)\na;80,0;70,2\n", "utf-8")
+    assert run(["audit", str(path)]) == 0
+    assert "0 findings in 4 places that were tested" in capsys.readouterr().err

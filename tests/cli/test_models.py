@@ -203,6 +203,30 @@ def test_models_that_run_as_they_are_have_nothing_to_fetch(bench, unet):
         assert "runs as it is installed" in refused.err
 
 
+def test_a_name_of_two_files_cannot_be_imported(bench, unet):
+    refused = bench("models", "import", unet, "--as", "lungmask:LTRCLobes_R231")
+    assert refused.code == 2
+    assert "import FILE --as lungmask:LTRCLobes and models import FILE --as lungmask" in refused.err
+    assert refused.err.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["1=tumour", "1=left lung"], "--label gives 1 twice, as 'tumour' and 'left lung'"),
+        (["1=tumour", "01=tumour"], "--label gives 1 twice"),
+        (["1=tumour", "2=Tumor"], "--label gives 'tumour' twice, to 1 and 2"),
+        (["1=left_lung", "4=left lung"], "--label gives 'left lung' twice, to 1 and 4"),
+        (["1=spleen", "2=spleen"], "--label gives 'spleen' twice"),
+    ],
+)
+def test_labels_are_given_once(bench, tmp_path, labels, message):
+    options = [text for label in labels for text in ("--label", label)]
+    refused = bench("models", "import", tmp_path, "--trust", *options)
+    assert (refused.code, message in refused.err) == (2, True), refused.err
+    assert refused.err.strip().count("\n") == 0
+
+
 @pytest.mark.parametrize("option", [["--trust"], ["--label", "1=tumour"]])
 def test_options_of_folders_are_refused_for_files(bench, unet, option):
     refused = bench("models", "import", unet, "--as", "lungmask:mine", *option)

@@ -52,7 +52,9 @@ def test_a_trace_says_how_the_number_arises_and_names_other_rows(bench, run):
     shown = bench("trace", out, *row, "--against-run", other)
     assert shown.code == 0, shown.err
     lines = shown.out.splitlines()
-    assert lines[1].startswith("how: B minus A, case by case: 95 % BCa interval")
+    assert lines[1].startswith(
+        "how: B minus A, case by case over the units that both runs have, 0 left"
+    )
     assert "difference: 0.0000" in lines
     assert f"  prompt-ellipse in {other}: a (seed 0): " in shown.out
     alone = bench("trace", out, *row, "--metric", "p_best")
@@ -60,7 +62,7 @@ def test_a_trace_says_how_the_number_arises_and_names_other_rows(bench, run):
     assert "two methods or more" in alone.err
     tested = bench("trace", out, *row, "--against", "prompt-ellipse", "--metric", "iou")
     assert tested.code == 2
-    assert "only the dice of 'tumour' is tested" in tested.err
+    assert "'prompt-ellipse' is the same method as --method" in tested.err
 
 
 def test_two_runs_are_compared_on_their_common_cases(bench, run, tmp_path):

@@ -3,7 +3,7 @@ import pytest
 
 from napari_lungfm import io
 from napari_lungfm.datasets.phantoms import PhantomSpec, generate_phantom
-from napari_lungfm.geometry import reorient
+from napari_lungfm.geometry import Volume, VolumeGeometry, reorient
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,7 @@ def test_options_of_prompts_are_refused(bench, chest, tmp_path, arguments, named
         (["--model", "lungs-classical", "--device", "cuda"], "runs on the CPU only"),
         (["--model", "lungs-classical", "--option", "x=1"], "no option 'x'"),
         (["--model", "."], "is no trained model"),
+        (["--model", "lungmask:bogus"], "published are lungmask, lungmask:LTRCLobes"),
     ],
 )
 def test_wrong_calls_get_one_line(bench, chest, tmp_path, arguments, message, monkeypatch):
@@ -76,6 +77,30 @@ def test_wrong_calls_get_one_line(bench, chest, tmp_path, arguments, message, mo
     assert result.code in (1, 2)
     assert message in result.err
     assert result.err.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "spacing", "told"),
+    [
+        (40, (10.0, 4.0, 4.0), ["no lungs were found"]),
+        (None, (50.0, 20.0, 20.0), ["the spacing of the image may be wrong"]),
+        (None, (10.0, 4.0, 4.0), []),
+    ],
+)
+def test_answers_that_cannot_be_are_told(bench, chest, tmp_path, value, spacing, told):
+    volume = io.read_volume(chest)
+    array = volume.array if value is None else np.full_like(volume.array, value)
+    array[0, 0, 0] = -1000
+    image = tmp_path / "ct.nii.gz"
+    io.write_image(Volume(array, VolumeGeometry(array.shape, spacing[::-1])), image)
+    out = tmp_path / "o.nii.gz"
+    call = ("segment", "--image", image, "--model", "lungs-classical", "--out", out, "--json")
+    result = bench(*call)
+    assert result.code == 0, result.err
+    assert len(result.json["notes"]) == len(told)
+    for text, wanted in zip(result.json["notes"], told, strict=True):
+        assert wanted in text
+        assert f"note: {text}" in result.err
 
 
 def test_no_input_is_ever_overwritten(bench, chest):

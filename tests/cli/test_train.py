@@ -62,7 +62,16 @@ def test_train_import_list_show_verify_and_segment(bench, files, tmp_path):
     assert again.code == 2
     assert "holds a trained model already" in again.err
 
-    assert bench("models", "import", model, "--as", "unet:mine").code == 0
+    imported = bench("models", "import", model, "--as", "unet:mine")
+    assert imported.code == 0
+    assert "ready: 'unet:mine'" in imported.err
+    assert "--model unet:mine" in imported.err
+    assert all(f"note: {text}" in imported.err for text in done.json["notes"])
+    assert not {"sha256", "learning_rate", done.json["code_hash"]} & {*imported.err.split()}
+    assert imported.out == ""
+    again = bench("models", "import", model, "--as", "unet:mine", "--json")
+    assert again.json["name"] == "unet:mine"
+    assert again.json["seen"] == done.json["seen"]
     rows = {row["name"]: row for row in bench("models", "list", "--json").json["models"]}
     assert rows["unet"]["weights"] == ["unet:mine"]
     assert rows["lungs-classical"]["needs_weights"] is False

@@ -5,11 +5,19 @@ import numpy as np
 import pytest
 
 from napari_lungfm.geometry import LabelMap, Structure, Volume
-from napari_lungfm.gui.annotation.comparing import ANNOTATION, Computable, computable
-from napari_lungfm.gui.annotation.matching import derivation_of, matching_label
+from napari_lungfm.gui.annotation.comparing import (
+    ANNOTATION,
+    Computable,
+    automatic_choices,
+    computable,
+)
+from napari_lungfm.gui.annotation.matching import Claims, derivation_of, matching_label
+from napari_lungfm.gui.annotation.stroke_remarks import remark_on_stroke
 from napari_lungfm.gui.annotation.tools import Tool
 from napari_lungfm.gui.annotation.work import ModelWish
+from napari_lungfm.inference.session import SessionState
 from napari_lungfm.metrics import count_overlap, volume_ml
+from napari_lungfm.models.weights import WeightStore
 from napari_lungfm.plugin.layer_geometry import image_layer, labels_layer
 from napari_lungfm.plugin.reader import read_layers
 from napari_lungfm.plugin.writer import write_labels
@@ -138,6 +146,20 @@ def test_models_without_prompts_to_repeat_and_what_can_be_computed(bench):
     names = {(each.name, each.prompted) for each in computable()}
     assert {("lungs-classical", False), ("classical", True)} <= names
     assert not any(each.name == "medsam" and not each.prompted for each in computable())
+
+
+def test_lobes_in_whole_lungs_are_a_choice_once_and_where_both_files_are(monkeypatch):
+    both, two = ("lungmask", "lungmask:LTRCLobes"), "lungmask:LTRCLobes_R231"
+
+    def choices(*stored):
+        monkeypatch.setattr(WeightStore, "names", lambda _: tuple(sorted(stored)))
+        return automatic_choices()
+
+    # Under that name a file could be stored once that nothing ever read.
+    assert two not in choices(two)
+    assert two not in choices(two, both[0])
+    assert choices(*both, two).count(two) == choices(*both).count(two) == 1
+    assert {*both} <= {*choices(*both)}
 
 
 def test_start_from_a_mask_makes_it_an_object(masks, viewer):
@@ -365,3 +387,176 @@ def test_what_is_to_be_known_of_model_and_image_is_told(bench, viewer, volume, m
     assert "does not look like HU" in told[-1]
     bench.controller.end()
     assert told[-1] == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "present", "label", "wanted"),
+    [
+        ({1: "GTV-1"}, (1,), 4, None),  # named as another object
+        ({1: "GTV-1"}, (1,), TUMOUR, 1),
+        ({4: "gtv-1"}, (4,), 4, None),  # the value is the same, the name is not
+        ({1: "GTV-7"}, (1,), 4, None),  # suits both: that of the first that has prompts
+        ({}, (4,), 4, None),
+        ({1: "object 2"}, (1,), 4, 1),
+        ({1: "left lung"}, (1,), 1, 1),
+    ],
+)
+def test_no_object_is_given_what_is_another_s(names, present, label, wanted):
+    claims = Claims({TUMOUR: "GTV-1", 4: "object 2"}, {TUMOUR})
+    name = claims.names.get(label, "left lung")
+    assert claims.label_in(names, present, label, name) == wanted
+
+
+def test_what_was_chosen_by_hand_goes_before_names():
+    claims = Claims({TUMOUR: "tumour", 4: "object 2"}, {TUMOUR, 4})
+    titles, present = {1: "Heart", 2: "GTV-1"}, (1, 2)
+    assert claims.label_in(titles, present, 4, chosen={4: 2}) == 2
+    assert claims.label_in(titles, (1,), 4, chosen={4: 2}) is None  # it was painted away
+    assert claims.label_in({1: "tumour"}, (1,), TUMOUR, chosen={4: 1}) is None
+    assert claims.label_in({1: "tumour"}, (1,), 4, chosen={4: 1}) == 1
+
+
+def test_masks_of_another_object_do_not_vote_and_are_not_scored(masks, viewer, truth, volume):
+    bench, _ = masks
+    comparing, tables = bench.place.comparing, []
+    viewer.layers.remove("larger")
+    viewer.layers.remove("smaller")
+    first, second = (add_roi(viewer, volume, truth, name) for name in ("one", "two"))
+    comparing.compared.connect(lambda pairs, rows: tables.append({r.name for r in rows}))
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.rename(TUMOUR, "GTV-1")
+    bench.controller.add_object()
+    bench.settle()
+    empty = bench.controller.active
+    comparing.reference = first
+    for ask in (
+        lambda label: comparing.consensus(label, "majority"),
+        comparing.disagreement,
+        comparing.compare,
+    ):
+        bench.notices.clear()
+        layers = list(viewer.layers)
+        ask(empty)
+        bench.settle()
+        assert list(viewer.layers) == layers
+        (notice,) = (n for n in bench.notices if n.level == "error")
+        assert notice.about == "compare"
+    assert "rename the object to 'GTV-1', or choose it" in bench.notices[-1].text
+    assert not tables
+    comparing.compare(TUMOUR)
+    bench.settle()
+    assert tables == [{ANNOTATION, second.name, "reference"}]
+    comparing.start_from(second, empty)  # a copy is a beginning like any other
+    bench.settle()
+    assert np.count_nonzero(bench.labels == empty) > 0
+
+
+def test_a_structure_that_is_chosen_counts_everywhere_while_the_case_is_open(
+    bench, viewer, truth, volume
+):
+    heart = np.roll(truth, 6, axis=1)
+    labels = LabelMap(
+        np.where(truth, 5, np.where(heart, 2, 0)).astype(np.uint8),
+        volume.geometry,
+        {5: "GTV-1", 2: "Heart"},
+    )
+    data, options, _ = labels_layer(labels, "multi")
+    layer, quality, tables = viewer.add_labels(data, **options), bench.place.quality, []
+    bench.place.comparing.compared.connect(lambda pairs, rows: tables.append(rows))
+    bench.place.comparing.reference = layer
+    quality.set_reference(layer)
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    assert not quality.has_reference
+    assert quality.structures == {2: "Heart", 5: "GTV-1"}
+    assert quality.way_out.startswith("rename the object to one of: Heart, GTV-1; or choose it")
+    quality.go_to_worst()
+    assert "Heart, GTV-1" in bench.notices[-1].text
+    quality.choose_structure(TUMOUR, 5)
+    bench.settle()
+    assert quality.live.counts == count_overlap(bench.labels == TUMOUR, truth)
+    assert not quality.way_out
+    bench.place.comparing.compare(TUMOUR)
+    bench.settle()
+    assert next(r for r in tables[-1] if r.name == ANNOTATION).dice == quality.live.counts.dice
+    bench.controller.add_object()
+    bench.settle()
+    assert quality.chosen_structure(bench.controller.active) is None
+    bench.controller.choose(TUMOUR)
+    bench.settle()
+    assert quality.chosen_structure(TUMOUR) == 5
+    quality.set_reference(viewer.layers["reference"])
+    bench.settle()
+    assert quality.live.counts == count_overlap(bench.labels == TUMOUR, truth)  # by its name
+    quality.set_reference(layer)
+    bench.controller.rename(TUMOUR, "nodule")
+    bench.settle()
+    assert quality.reference_label(TUMOUR) == 5
+    bench.controller.rename(TUMOUR, "Heart")
+    bench.settle()
+    assert quality.reference_label(TUMOUR) == 2
+    bench.controller.rename(TUMOUR, "tumour")
+    bench.settle()
+    assert quality.reference_label(TUMOUR) == 5
+    quality.choose_structure(TUMOUR, None)
+    bench.settle()
+    assert not quality.has_reference
+    quality.choose_structure(TUMOUR, 2)
+    data, options, _ = image_layer(volume, "next")
+    bench.controller.set_image(viewer.add_image(data, **options))
+    bench.controller.use(Tool.BOX)
+    bench.settle()
+    bench.box_around(truth, 9)
+    assert quality.chosen_structure(TUMOUR) is None
+
+
+def test_measures_follow_the_names_and_say_of_which_image_they_are(bench, viewer, truth):
+    told = []
+    bench.controller.start_from(truth, "truth")
+    bench.settle()
+    bench.place.measuring.measure()
+    bench.settle()
+    assert bench.notices[-1].about == "measure"
+    bench.place.measuring.measured.connect(told.append)
+    bench.controller.rename(TUMOUR, "nodule")
+    bench.settle()
+    assert [[each.name for each in measures] for measures in told] == [["nodule"]]
+    assert bench.place.measuring.up_to_date
+    viewer.layers["ct"].name = "case, 7"
+    (row,) = csv.DictReader(io.StringIO(bench.place.measuring.csv()))
+    assert list(row)[:3] == ["image", "label", "name"]
+    assert (row["image"], row["name"]) == ("case, 7", "nodule")
+
+
+def test_a_brush_with_a_new_number_and_a_bucket_that_runs_over_are_said(bench, truth):
+    bench.controller.use(Tool.BOX)
+    bench.box_around(truth, 9)
+    bench.controller.go_to(3)
+    masks = bench.layers.masks
+    masks.selected_label = 77
+    masks.paint((3, 20, 20), 77)
+    bench.settle()
+    assert "a new one, 'object 77', was made of it" in bench.notices[-1].text
+    assert bench.controller.objects[77].name == "object 77"
+    masks.paint((3, 30, 30), 77)
+    bench.settle()
+    assert sum("a new one" in notice.text for notice in bench.notices) == 1
+    bench.controller.go_to(15)
+    masks.mode = "fill"
+    masks.fill((15, 2, 2), 77)
+    bench.settle()
+    assert "Ctrl+Z takes it back" in bench.notices[-1].text
+    bench.controller.undo()
+    bench.settle()
+    assert not bench.labels[15].any()
+
+
+def test_an_ordinary_stroke_is_not_remarked_on():
+    changed = np.zeros((1, 10, 10), bool)
+    changed[0, :6, :] = True
+    first = SessionState()
+    options = {"slice_area": 100}
+    assert remark_on_stroke(changed, TUMOUR, first, filled=False, **options) == ""
+    assert "60%" in remark_on_stroke(changed, TUMOUR, first, filled=True, **options)
+    assert "'object 8'" in remark_on_stroke(changed, 8, first, filled=False, **options)

@@ -1,5 +1,7 @@
+import gc
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -137,6 +139,30 @@ def test_shortcuts_are_bound_for_every_layer_and_given_back():
     (bound,) = [f for k, f in first.keymap.items() if str(k) == "B"]
     bound(first)
     assert pressed[-1] == "own"
+
+
+def test_a_layer_that_is_taken_out_has_its_own_keys_again_and_is_not_held():
+    viewer, pressed = ViewerModel(), []
+    layer = viewer.add_labels(np.zeros((3, 4, 4), np.uint8))
+    layer.bind_key("B", lambda _: pressed.append("own"))
+    keys = Shortcuts(viewer, {"B": lambda: pressed.append("ours"), "N": lambda: None})
+    keys.bind()
+    viewer.layers.remove(layer)
+    assert [str(k) for k in layer.keymap] == ["B"]
+    viewer.layers.append(layer)
+    assert {str(k) for k in layer.keymap} == {"B", "N"}
+    keys.unbind()
+    assert [str(k) for k in layer.keymap] == ["B"]
+    (bound,) = layer.keymap.values()
+    bound(layer)
+    assert pressed == ["own"]
+    keys.bind()
+    viewer.layers.remove(layer)
+    viewer.layers.selection.clear()
+    gone = weakref.ref(layer)
+    del layer, bound
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_view_knows_its_slice_in_millimetres():

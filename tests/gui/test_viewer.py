@@ -14,13 +14,15 @@ pytest.importorskip("qtpy")
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt, QTimer
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QMessageBox
 
-from napari_lungfm.geometry import LabelMap, Structure
+from napari_lungfm.geometry import LabelMap, Structure, Volume, VolumeGeometry
+from napari_lungfm.gui.annotation.cases import OPENED
 from napari_lungfm.gui.annotation.tools import Tool
 from napari_lungfm.gui.annotation.work import Patch
 from napari_lungfm.gui.gui_thread import GuiThread
 from napari_lungfm.gui.shared import _ENTRIES
+from napari_lungfm.gui.widgets.quality_panel import QualityPanel
 from napari_lungfm.io import read_label_map
 from napari_lungfm.metrics import count_overlap
 from napari_lungfm.models.prompts import Box, Click, MaskPrompt
@@ -116,7 +118,7 @@ def hand(make_napari_viewer, volume, truth, tmp_path, monkeypatch):
     viewer.add_image(data, **options)
     labels = LabelMap(truth.astype(np.uint8) * np.uint8(TUMOUR), volume.geometry, {3: "tumour"})
     data, options, _ = labels_layer(labels, "reference")
-    viewer.add_labels(data, **options, visible=False)
+    viewer.add_labels(data, **options, visible=False).metadata[OPENED] = True
     hand = Hand(viewer)
     yield hand
     hand.panel.release()
@@ -588,3 +590,174 @@ def test_a_refused_reference_does_not_stay_chosen_and_old_scores_go(hand, truth)
     hand.controller.end()  # another case is next
     assert compare.table.rowCount() == 0
     compare.release()
+
+
+# ---------------------------------------------------------------- several panels
+def test_panels_are_tabs_and_each_says_what_is_about_it(hand, truth):
+    window = hand.viewer.window
+    draw_box(hand, truth)
+    panels = [hand.panel]
+    for name in ("Compare", "Measure"):  # as from the menu, which does not ask for tabs
+        panels.append(window.add_plugin_dock_widget("napari-lungfm", name)[1])
+        hand.settle(0.4)
+        assert [each.in_sight for each in panels] == [False] * (len(panels) - 1) + [True]
+    annotate, compare, measure = panels
+    docks = window._qt_window.tabifiedDockWidgets(annotate._dock)
+    assert {*docks} == {compare._dock, measure._dock}
+    assert window._qt_window.height() <= 800
+    said = annotate.message.notice
+    measure.measure.click()
+    hand.settle()
+    assert "longest diameter" in measure.message.notice.text
+    hand.controller.rename(TUMOUR, "Left upper lobe nodule, spiculated")
+    hand.settle(0.3)
+    header = measure.table.horizontalHeaderItem(0)
+    assert header.toolTip() == "Left upper lobe nodule, spiculated"
+    assert " ".join(header.text().split()) == header.toolTip()
+    assert "\n" in header.text()
+    assert annotate.message.notice is said
+    assert "longest" not in compare.message.notice.text
+    hand.controller.say("hint", "go on")  # its panel is behind: said where it is seen as well
+    assert annotate.message.notice.text == measure.message.notice.text == "go on"
+    annotate._dock.raise_()
+    hand.settle(0.3)
+    hand.controller.say("hint", "and on")
+    assert annotate.message.notice.text == "and on"
+    assert measure.message.notice.text == "go on"
+    for widget in (compare, measure):
+        window.remove_dock_widget(widget)
+    hand.settle(0.05)
+
+
+def test_the_structure_of_a_reference_is_chosen_under_the_slider_and_in_compare(
+    hand, truth, volume
+):
+    labels = np.where(truth, 5, np.where(np.roll(truth, 6, axis=1), 2, 0)).astype(np.uint8)
+    several = LabelMap(labels, volume.geometry, {5: "GTV-1", 2: "Heart"})
+    data, options, _ = labels_layer(several, "multi")
+    hand.panel.reference_combo.choose(hand.viewer.add_labels(data, **options))
+    draw_box(hand, truth)
+    hand.settle(0.3)
+    quality = next(w for w in QApplication.allWidgets() if isinstance(w, QualityPanel))
+    assert quality.structure_row.isVisible()
+    said = quality.surface
+    assert "one of: Heart, GTV-1" in said.toolTip()
+    assert said.fontMetrics().horizontalAdvance(said.text()) <= said.width()  # nothing is cut off
+    combo = quality.structure
+    texts = [combo.itemText(i) for i in range(combo.count())]
+    assert texts == ["choose …", "Heart", "GTV-1"]
+    combo.activated.emit(2)
+    hand.settle(0.3)
+    assert combo.currentText() == "GTV-1"
+    assert "Dice" in quality.volume.text()
+    _, compare = hand.viewer.window.add_plugin_dock_widget("napari-lungfm", "Compare")
+    hand.settle(0.3)
+    assert compare.in_reference.currentText() == "GTV-1"
+    compare.compare.click()
+    hand.settle()
+    right = compare.table.item(0, 0).text()
+    compare.in_reference.activated.emit(1)
+    hand.settle(0.3)
+    assert compare.table.item(0, 0).text() != right
+    assert combo.currentText() == "Heart"
+    hand.controller.rename(TUMOUR, "GTV-1")
+    hand.settle(0.3)
+    assert combo.currentText() == "GTV-1 (by name)"
+    hand.viewer.window.remove_dock_widget(compare)
+    hand.settle(0.05)
+
+
+# ---------------------------------------------------------------- the next case
+def add_next(hand, name="next", *, by=5.0):
+    """Open another CT, shifted a little: it covers the first one."""
+    geometry = VolumeGeometry((14, 48, 48), (3.0, 1.0, 1.0), (-20.0 + by, 30.0, -100.0))
+    volume = Volume(np.full(geometry.shape, -500, np.int16), geometry, {"modality": "CT"})
+    data, options, _ = image_layer(volume, name)
+    layer = hand.viewer.add_image(data, **options)
+    layer.metadata[OPENED] = True
+    data, options, _ = labels_layer(
+        LabelMap(np.ones(geometry.shape, np.uint8), geometry, {1: "GTV"}), f"{name} GTV"
+    )
+    hand.viewer.add_labels(data, **options).metadata[OPENED] = True
+    return layer
+
+
+def test_a_ct_that_is_opened_is_the_case_with_its_reference_and_takes_what_is_drawn(hand, truth):
+    draw_box(hand, truth)
+    hand.panel.propagation.way.setCurrentIndex(3)
+    layer = add_next(hand)
+    hand.settle(0.4)
+    assert hand.panel.image_combo.layer is layer
+    assert hand.panel.reference_combo.currentText() == "next GTV"
+    assert hand.panel.propagation.until.maximum() == 13
+    text = hand.panel.message.notice.text
+    assert "'next' is annotated now. What you did on 'ct' is kept." in text
+    assert "'next GTV' is the reference" in text
+    hand.image = layer
+    hand.press(Qt.Key.Key_B)
+    hand.controller.go_to(9)
+    hand.settle()
+    hand.drag((9, 10, 10), (9, 20, 20))
+    assert hand.controller.annotation.image is layer
+    assert len(hand.prompts) == 1
+
+
+def test_a_ct_that_is_opened_during_work_waits_and_is_not_drawn_on(hand, truth, monkeypatch):
+    draw_box(hand, truth)
+    monkeypatch.setattr(type(hand.controller), "under_way", True)
+    add_next(hand)
+    hand.settle(0.4)
+    monkeypatch.undo()
+    assert hand.panel.image_combo.layer is hand.image
+    assert hand.panel.message.notice.level == "warning"
+    assert "choose 'next' under Image" in hand.panel.message.notice.text
+    hand.press(Qt.Key.Key_B)
+    hand.drag((9, 15, 15), (9, 30, 30))
+    assert "you see 'next' here, but 'ct' is being annotated" in hand.panel.message.notice.text
+    assert len(hand.prompts) == 1
+    hand.panel.image_combo.activated.emit(0)  # the one that is chosen, once more: it comes up
+    hand.drag((9, 15, 15), (9, 30, 30))
+    assert hand.prompts[0].x0 == 15
+
+
+def test_the_key_of_a_tool_keeps_it_in_hand_and_escape_puts_it_away(hand):
+    hand.press(Qt.Key.Key_B)
+    hand.press(Qt.Key.Key_B)
+    assert hand.controller.tool is Tool.BOX
+    hand.press(Qt.Key.Key_Escape)
+    assert hand.controller.tool is Tool.LOOK
+
+
+def test_closing_asks_by_name_before_layers_of_the_user_go(hand, truth, monkeypatch):
+    draw_box(hand, truth)
+    ct, asked, answer = hand.image, [], [QMessageBox.StandardButton.No]
+    hand.viewer.add_labels(
+        truth.astype(np.uint8), name="own", scale=ct.scale, translate=ct.translate
+    )
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: (asked.append(a[2]), answer[0])[1])
+    hand.panel.close_button.click()
+    hand.settle()
+    assert "'own'" in asked[0]
+    assert "own" in hand.viewer.layers
+    answer[0] = QMessageBox.StandardButton.Yes
+    hand.panel.close_button.click()
+    hand.settle()
+    assert list(hand.viewer.layers) == []
+
+
+def test_the_canvas_is_the_current_one_in_opengl_while_layers_go(hand, truth, monkeypatch):
+    draw_box(hand, truth)
+    native, current = hand.canvas.native, []
+
+    def removing(_=None):
+        native.doneCurrent()  # as after a frame; ours is called after this one
+
+    hand.viewer.layers.events.removing.connect(removing, position="first")
+    hand.viewer.layers.events.removed.connect(
+        lambda _: current.append(native.context().currentContext() is not None), position="first"
+    )
+    hand.panel.close_button.click()
+    hand.settle()
+    assert list(hand.viewer.layers) == []
+    assert len(current) == 5
+    assert all(current)

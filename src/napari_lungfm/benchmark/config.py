@@ -22,6 +22,7 @@ from napari_lungfm._core.types import PathInput
 from napari_lungfm.benchmark.cohorts.cohort_file import COHORT_FILE, read_cohort
 from napari_lungfm.benchmark.methods import Method, MethodSpec, look_up_methods
 from napari_lungfm.datasets.file_cohort import FileCohort
+from napari_lungfm.datasets.names import Seed
 from napari_lungfm.datasets.phantom_cohort import PhantomCohort
 from napari_lungfm.geometry import Structure
 
@@ -72,7 +73,7 @@ class BenchmarkConfig(_Model):
 
     schema_version: Literal[1] = 1
     name: Annotated[str, Field(min_length=1)]
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     structures: Annotated[tuple[str, ...], Field(min_length=1)] = ("tumour",)
     cohorts: Annotated[tuple[CohortSpec, ...], Field(min_length=1)]
     methods: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]

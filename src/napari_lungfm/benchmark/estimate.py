@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_lungfm._core.exceptions import UsageError
+from napari_lungfm._core.exceptions import OutputError, UsageError
 from napari_lungfm.benchmark.case_work import pending_tasks
 from napari_lungfm.benchmark.config import BenchmarkConfig
 from napari_lungfm.benchmark.methods import Method
@@ -35,6 +35,9 @@ from napari_lungfm.models.weights.store import WeightStore
 #: Bytes that files of a run take where the run has none yet to go by: of a chest CT of 512 × 512 ×
 #: 120 voxels, measured with all three structures.
 USUAL_BYTES = {"masks": 200_000, "previews": 500_000, "records": 40_000}
+
+#: The kind of files that a training removes at its end.
+_PASSING = "features"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,16 @@ class PlannedTraining:
     cases: int
     state: str
     bytes_needed: dict[str, int]
+
+    @property
+    def bytes_kept(self) -> int:
+        """Of these what stays when it is done."""
+        return sum(size for kind, size in self.bytes_needed.items() if kind != _PASSING)
+
+    @property
+    def bytes_while_running(self) -> int:
+        """Of these what it needs only while it runs; trainings run one after the other."""
+        return self.bytes_needed.get(_PASSING, 0)
 
 
 @dataclass(frozen=True)
@@ -174,9 +187,12 @@ def estimate_run(config: BenchmarkConfig, out: Path, *, base: Path) -> Estimate:
 
     Raises
     ------
+    OutputError
+        If the folder, or one above it, is a file.
     LungFMError
         If a case's files are not here, or a cohort to train on has no training part.
     """
+    _refuse_file(Path(out))
     methods, cohorts = config.look_up(base), build_cohorts(config, base)
     folder = RunFolder(Path(out))
     refuse_output_among_inputs(out, cohorts)
@@ -200,6 +216,14 @@ def estimate_run(config: BenchmarkConfig, out: Path, *, base: Path) -> Estimate:
         measured,
         _free(out),
     )
+
+
+def _refuse_file(out: Path) -> None:
+    """Refuse what the run could not write into; nothing is tried out, which would write."""
+    there = next((path for path in (out, *out.absolute().parents) if path.exists()), None)
+    if there is not None and not there.is_dir():
+        msg = f"cannot write to '{out}': '{there}' is a file, and a run needs a folder"
+        raise OutputError(msg)
 
 
 def _trainings(
@@ -243,7 +267,7 @@ def _still_needed(
         covered = min(size_of_kind, there)
         needed[kind] = size_of_kind - covered
         there -= covered
-    return {**needed, "features": size.features} if size.features else needed
+    return {**needed, _PASSING: size.features} if size.features else needed
 
 
 def _size_of(folder: Path) -> int:
@@ -251,10 +275,9 @@ def _size_of(folder: Path) -> int:
 
 
 def _bytes_of(trainings: Sequence[PlannedTraining]) -> int:
-    """Add up trainings: features are removed at the end of each, one after the other."""
-    kept = sum(sum(each.bytes_needed.values()) for each in trainings)
-    features = [each.bytes_needed.get("features", 0) for each in trainings]
-    return kept - sum(features) + max(features, default=0)
+    """Add up trainings: what stays of each, and the most that one needs while it runs."""
+    passing = max((each.bytes_while_running for each in trainings), default=0)
+    return sum(each.bytes_kept for each in trainings) + passing
 
 
 def _groups(plan: Plan, pending: set[str], folder: RunFolder) -> tuple[UnitGroup, ...]:

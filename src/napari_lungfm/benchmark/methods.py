@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_lungfm._core.exceptions import ConfigError
+from napari_lungfm.benchmark.options import check_model_options, check_training_options
 from napari_lungfm.benchmark.records import shown_title
 from napari_lungfm.benchmark.states import fine_tuned_state
 from napari_lungfm.benchmark.weights import weight_hashes
+from napari_lungfm.datasets.names import Seed
 from napari_lungfm.evaluation.prompt_protocols import (
     NO_PROMPTS,
     automatic_prompts,
@@ -22,7 +24,6 @@ from napari_lungfm.models.automatic.trained import TrainedModel, is_trained_mode
 from napari_lungfm.models.foundation.finetuned import fine_tuned_settings, is_fine_tuned
 from napari_lungfm.models.registry import (
     automatic_names,
-    check_options,
     is_automatic,
     model_card,
     model_names,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:  # torch comes with the networks that they describe
 
 #: A part of the training patients, above 0 to 1.
 Fraction: TypeAlias = Annotated[float, Field(gt=0, le=1)]
-Seed: TypeAlias = Annotated[int, Field(ge=0)]
 
 _LUNGS = (Structure.LEFT_LUNG, Structure.RIGHT_LUNG)
 
@@ -249,7 +249,7 @@ def _look_up(spec: MethodSpec, base: Path) -> tuple[Method, ...]:
     known = name in model_names() or is_automatic(name)
     if not known and is_trained_model(base / name):
         name = str((base / name).resolve())
-    check_options(name, spec.options)
+    check_model_options(name, spec.options)
     description = trained_model(name)
     if description is None:
         automatic = is_automatic(name)
@@ -290,6 +290,8 @@ def _to_train(spec: MethodSpec, source: str, base: Path) -> tuple[Method, ...]:
 
     file = str(base / source) if (base / source).is_file() else source
     if is_fine_tuning(file):
+        fits = fits_of(spec, file, base)
+        check_training_options(fits[0].training, spec.options)
         return tuple(
             Method(
                 spec,
@@ -302,9 +304,10 @@ def _to_train(spec: MethodSpec, source: str, base: Path) -> tuple[Method, ...]:
                 base=fit.base,
                 earlier=fit.earlier,
             )
-            for fit in fits_of(spec, file, base)
+            for fit in fits
         )
     training = read_training(spec, file)
+    check_training_options(training, spec.options)
     method = Method(
         spec,
         training.name,

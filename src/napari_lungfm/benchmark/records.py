@@ -51,6 +51,14 @@ def shown_title(title: str, state: str) -> str:
     return title if state in ("zero-shot", "trained") or said else f"{title} ({state})"
 
 
+def with_fallback(title: str, stood_in: object) -> str:
+    """Return the title of a method in tables, with the name of the model that stood in for it.
+
+    ``stood_in`` is no text, or empty, where none did.
+    """
+    return f"{title} (by {stood_in})" if stood_in and isinstance(stood_in, str) else title
+
+
 class SliceScore(BaseModel):
     """Overlap on one slice; slices where both masks are empty are not listed."""
 
@@ -192,6 +200,26 @@ class Record(BaseModel):
     versions: dict[str, str]
     hardware: dict[str, str]
     finished: str
+
+
+_STOOD_IN = re.compile(r"segmented by '(?P<model>.+)', which stood in for '.+'")
+
+
+def note_of_fallback(model: str, wanted: str) -> str:
+    """Return the note of a record whose mask another model made than the one that was asked for.
+
+    Parameters
+    ----------
+    model, wanted
+        Names of the model that did it and of the one that was to.
+    """
+    return f"segmented by '{model}', which stood in for '{wanted}'"
+
+
+def stood_in(record: Record) -> str | None:
+    """Return the name of the model that stood in for that of a record; ``None`` if none did."""
+    found = (_STOOD_IN.fullmatch(note) for note in record.notes)
+    return next((match["model"] for match in found if match), None)
 
 
 def one_line(error: BaseException) -> str:

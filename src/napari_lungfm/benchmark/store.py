@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from napari_lungfm._core.exceptions import InputFileError
 from napari_lungfm._core.files import make_folder, slug, write_json, write_text
 from napari_lungfm._core.types import PathInput
-from napari_lungfm.benchmark.records import Record, StructureResult, UnitKey, ZhuResult
+from napari_lungfm.benchmark.records import Record, StructureResult, UnitKey, ZhuResult, stood_in
 from napari_lungfm.evaluation.corrections import DICE_TARGETS, effort
 from napari_lungfm.evaluation.prompt_protocols import is_zhu_validation, parse_protocol
 
@@ -172,9 +172,10 @@ def results_frame(records: Iterable[Record]) -> pd.DataFrame:
 
     Holds only what a repeated run reproduces exactly (no times), so that two runs can be
     compared as files. Undefined scores are NaN. Columns: the fields of `UnitKey`, ``method``,
-    ``status``, ``error``, ``structure``, every score of `StructureResult`, ``n_prompts``, what
-    the effort of corrections bought (`evaluation.corrections.Effort`; NaN for protocols without)
-    and ``case_<attribute>``.
+    ``status``, ``error``, ``structure``, every score of `StructureResult`, ``note`` (those of the
+    record and of the structure), ``stood_in`` (`records.stood_in`), ``n_prompts``, what the effort
+    of corrections bought (`evaluation.corrections.Effort`; NaN for protocols without) and
+    ``case_<attribute>``.
     """
     rows = []
     for record in records:
@@ -188,6 +189,8 @@ def results_frame(records: Iterable[Record]) -> pd.DataFrame:
                     "status": record.status,
                     "error": record.error,
                     **scores,
+                    "note": "; ".join(filter(None, (*record.notes, result.note))) or None,
+                    "stood_in": stood_in(record),
                     "n_prompts": len(result.prompts),
                     **_effort_columns(record.key.protocol, result),
                     **attributes,

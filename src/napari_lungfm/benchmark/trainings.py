@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,10 +24,13 @@ from napari_lungfm.models.registry import check_weights
 if TYPE_CHECKING:  # torch comes with it
     from napari_lungfm.training.automatic.config import AnyTraining
     from napari_lungfm.training.finetune.config import FineTuning
-    from napari_lungfm.training.fit.settings import FitProgress
+    from napari_lungfm.training.fit.settings import FitListener, FitProgress
 
 #: What does not change the model: where it is computed, what it is called, how it is described.
 _NOT_DECIDING = {"cohort", "summary", "workers"}
+
+#: A training tells a line to be kept after every epoch, and at least so often, in seconds.
+_KEPT_EVERY_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Training:
         """Name of its folder: readable, safe on every file system, unique."""
         method = self.method
         parts = [self.cohort.name, _to_do(method).name]
+        prompts = _prompts(method)
+        parts += [prompts] if prompts and prompts not in _to_do(method).name.split("-") else []
         parts += [] if method.percent is None else [f"{method.percent:g}"]
         parts += [f"seed-{seed}" for seed in method.seeds]
         return "--".join(slug(part) for part in parts) + f"--{self.fingerprint[:10]}"
@@ -60,7 +66,9 @@ class Training:
     @property
     def text(self) -> str:
         """What it is, in a line."""
-        fit = "".join(f", seed {seed}" for seed in self.method.seeds)
+        prompts = _prompts(self.method)
+        fit = f", {prompts} prompts" if prompts else ""
+        fit += "".join(f", seed {seed}" for seed in self.method.seeds)
         return f"{self.method.title}{fit} on {self.cohort.name}"
 
 
@@ -187,7 +195,7 @@ def _train(
         base=base,
         device=device,
         resume=(out / "run").is_dir(),
-        listener=lambda progress: listener(training, *_progress(progress)),
+        listener=_told(training, listener),
         stages=lambda stage, done, total: listener(training, f"{stage} cases", done, total, False),
     )
     if description is None:  # a further process of a training on several devices
@@ -203,11 +211,30 @@ def _trainer(training: "AnyTraining | FineTuning") -> "Callable[..., TrainedMode
     return fine_tune if training.kind == "finetune" else train_automatic
 
 
-def _progress(progress: "FitProgress") -> tuple[str, int, int, bool]:
-    text = f"epoch {progress.epoch} of {progress.epochs}"
-    if progress.seconds_left is not None:
-        text += f", {progress.seconds_left:.0f} s left"
-    return text, progress.step, progress.steps, progress.epoch_ended
+def _told(
+    training: Training, listener: TrainingListener, clock: Callable[[], float] = time.monotonic
+) -> "FitListener":
+    """Return what tells of every step; of ends of epochs, and now and then, to be kept."""
+    last = clock()
+
+    def tell(progress: "FitProgress") -> None:
+        nonlocal last
+        keep = progress.epoch_ended or clock() - last >= _KEPT_EVERY_S
+        if keep:
+            last = clock()
+        text = f"epoch {progress.epoch} of {progress.epochs}"
+        text += f", step {progress.step} of {progress.steps}"
+        if progress.seconds_left is not None:
+            text += f", {_time(progress.seconds_left)} left"
+        listener(training, text, progress.step, progress.steps, keep)
+
+    return tell
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _trained_on(method: Method, cohort: Cohort, cohorts: Sequence[Cohort]) -> Cohort:
@@ -225,6 +252,12 @@ def _trained_on(method: Method, cohort: Cohort, cohorts: Sequence[Cohort]) -> Co
         )
         raise ConfigError(msg + hint)
     return found
+
+
+def _prompts(method: Method) -> str | None:
+    """Return what a fine-tuning is prompted with; two of one base may differ by that alone."""
+    training = _to_do(method)
+    return training.prompts if training.kind == "finetune" else None
 
 
 def _to_do(method: Method) -> "AnyTraining | FineTuning":

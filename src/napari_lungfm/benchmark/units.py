@@ -21,6 +21,7 @@ from napari_lungfm.benchmark.records import (
     SliceScore,
     StructureResult,
     ZhuResult,
+    note_of_fallback,
     one_line,
 )
 from napari_lungfm.datasets.cases import Case
@@ -161,7 +162,7 @@ def _segment(unit: Unit, case: Case, models: Models, meter: UnitMeter, work: _Wo
         if structure is not None:
             work.done[structure] = Simulation(found.mask(value), (), ())
     if _is_fallback(unit.runs, model.name):
-        work.notes.append(f"segmented by '{model.name}', which stood in for '{unit.key.model}'")
+        work.notes.append(note_of_fallback(model.name, unit.key.model))
 
 
 def _prompt(

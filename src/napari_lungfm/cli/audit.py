@@ -22,8 +22,9 @@ def audit(
     table: Annotated[
         Path | None,
         typer.Argument(
-            help="Tables of a publication as CSV: row, <structure> <metric>, ... and, where there "
-            "are several, table and group. By default the paper that this benchmark reproduces."
+            help="Tables of a publication as CSV: row (or method, model), <structure> <metric>, "
+            "... and, where there are several, table and group. By default the paper that this "
+            "benchmark reproduces."
         ),
     ] = None,
     weights: Annotated[
@@ -101,7 +102,9 @@ def _print(result: "Audit") -> None:
             say(f"  {finding.severity}: {finding.sentence}")
         if not found:
             say("  nothing found" if tested else "  nothing to test")
-    note(f"{len(result.findings)} findings; each is a question, not a verdict")
+    for warning in result.warnings:
+        note(f"warning: {warning}")
+    note(result.summary)
 
 
 def _write(result: "Audit", path: Path) -> None:
@@ -130,7 +133,9 @@ def _as_csv(result: "Audit") -> str:
 def _as_markdown(result: "Audit") -> str:
     from napari_lungfm.benchmark.published import CHECKS
 
-    lines = [f"# Audit: {result.source}", ""]
+    lines = [f"# Audit: {result.source}", "", f"{result.summary[0].upper()}{result.summary[1:]}."]
+    lines += ["", *(f"- Warning: {warning}." for warning in result.warnings)]
+    lines += [""] if result.warnings else []
     for check, tested in result.tested.items():
         lines += [f"## {CHECKS[check]}", ""]
         found = result.of(check)

@@ -83,6 +83,7 @@ def segment_automatically(
         If a file or the model cannot be used.
     """
     from napari_lungfm import io
+    from napari_lungfm.models.automatic.plausibility import told_if_doubtful
     from napari_lungfm.models.registry import create_automatic_model, trained_model
 
     refuse_overwriting(image, [out])
@@ -101,8 +102,11 @@ def segment_automatically(
         name: {"label": value, **describe_mask(result.mask(value), result.geometry)}
         for value, name in automatic.labels.items()
     }
+    doubts = told_if_doubtful(result)
+    for text in doubts:
+        note(f"note: {text}")
     if as_json:
-        record = {"out": str(out), "model": model, "ran": automatic.name}
+        record = {"out": str(out), "model": model, "ran": automatic.name, "notes": doubts}
         print_json({**record, **about, "structures": found, "seconds": seconds})
     sizes = ", ".join(f"{name} {facts['volume_ml']:.1f} mL" for name, facts in found.items())
     note(f"{sizes} in {seconds:.1f} s; the label map is in {out}")

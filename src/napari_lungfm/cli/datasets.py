@@ -19,7 +19,9 @@ app = typer.Typer(no_args_is_help=True, help="Fetch public data sets; make cohor
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="lung1 or task06.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps, for the model of the lungs.")]
-Seed = Annotated[int, typer.Option(help="Seed of the split; 0 is this project's.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split; 0 is this project's.")
+]
 
 
 @app.command(name="list")
@@ -244,6 +246,9 @@ def _report(result: "PreparedCohort", as_json: bool) -> None:
     flagged = [each for each in prepared if each.flags]
     for each in excluded:
         note(f"excluded {each.name}: {each.reason}")
+    for each in flagged:
+        for flag in (flag for flag in each.flags if flag.startswith("the same CT")):
+            note(f"to look at, {each.name}: {flag}")
     if result.moved:
         note(
             f"note: {len(result.moved)} patients are in another part than before, since the "

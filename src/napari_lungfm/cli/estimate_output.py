@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from napari_lungfm.cli.run_progress import duration
 
 if TYPE_CHECKING:
-    from napari_lungfm.benchmark.estimate import Estimate, UnitGroup
+    from napari_lungfm.benchmark.estimate import Estimate, PlannedTraining, UnitGroup
 
 
 def estimate_lines(estimate: "Estimate", workers: int | None) -> Iterator[str]:
@@ -29,9 +29,10 @@ def estimate_lines(estimate: "Estimate", workers: int | None) -> Iterator[str]:
     yield from _table(rows)
     for training in estimate.trainings:
         patients = f"up to {training.cases} patients"
-        needed = sum(training.bytes_needed.values())
-        disk = f", about {_bytes(needed)} by estimate" if needed else ""
-        yield f"training {training.text}: {training.state} ({patients}{disk}; {training.folder})"
+        yield (
+            f"training {training.text}: {training.state} ({patients}{_of_training(training)}; "
+            f"{training.folder})"
+        )
     for weights in estimate.weights:
         size = "size unknown" if weights.size is None else _bytes(weights.size)
         yield f"weights missing: {weights.name} ({size}); {weights.how}"
@@ -50,7 +51,14 @@ def estimate_values(estimate: "Estimate", workers: int | None) -> dict[str, Any]
             "to_do": estimate.pending,
         },
         "groups": [dict(vars(group)) for group in estimate.groups],
-        "trainings": [dict(vars(training)) for training in estimate.trainings],
+        "trainings": [
+            {
+                **vars(training),
+                "bytes_kept": training.bytes_kept,
+                "bytes_while_running": training.bytes_while_running,
+            }
+            for training in estimate.trainings
+        ],
         "missing_weights": [dict(vars(weights)) for weights in estimate.weights],
         "disk": {
             "bytes_needed": estimate.bytes_needed,
@@ -93,6 +101,23 @@ def _weights(estimate: "Estimate") -> str:
     return f"weights to get: {' and '.join(parts)}, in a folder of their own"
 
 
+def _of_training(training: "PlannedTraining") -> str:
+    kept, passing = training.bytes_kept, training.bytes_while_running
+    if not kept and not passing:
+        return ""
+    more = f" and {_bytes(passing)} more while it runs" if passing else ""
+    return f", by estimate {_bytes(kept)} that stay{more}"
+
+
+def _passing(estimate: "Estimate") -> str:
+    """Say how the lines of trainings add up."""
+    most = max((each.bytes_while_running for each in estimate.trainings), default=0)
+    kept = sum(each.bytes_kept for each in estimate.trainings)
+    if not most:
+        return ""
+    return f": {_bytes(kept)} that stay and at most {_bytes(most)} more while one runs"
+
+
 def _disk(estimate: "Estimate") -> str:
     needed = dict(estimate.bytes_needed)
     total, trainings = sum(needed.values()), needed.pop("trainings", 0)
@@ -100,7 +125,8 @@ def _disk(estimate: "Estimate") -> str:
     source = "as those that are there" if estimate.bytes_measured else "as of usual chest CTs"
     free = estimate.bytes_free
     trained = (
-        f"trainings {_bytes(trainings)}, an estimate from the sizes of their cases and networks; "
+        f"trainings {_bytes(trainings)}{_passing(estimate)}, an estimate from the sizes of their "
+        "cases and networks; "
         if trainings
         else ""
     )

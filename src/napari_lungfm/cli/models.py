@@ -176,8 +176,9 @@ def import_weights(
     from napari_lungfm.models.weights.importing import import_file
 
     if file.is_dir():
-        place = _trained(folder).add(file, name, trust=trust, labels=_labels(label or []))
-        _show_trained(place, as_json)
+        store = _trained(folder)
+        place = store.add(file, name, trust=trust, labels=_labels(label or []))
+        _report_trained(store.name_of(place), place, as_json)
         return
     _refuse_folder_options({"--trust": trust, "--label": bool(label)})
     _refuse_built_in(name)
@@ -297,17 +298,39 @@ def _trained_place(name: str, folder: Path | None) -> Path:
 
 
 def _labels(pairs: list[str]) -> dict[int, str]:
-    """Return label value → structure, as they stand on the command line."""
+    """Return label value → structure, as they stand on the command line; each of them once."""
     from napari_lungfm._core.exceptions import UsageError
 
     labels: dict[int, str] = {}
+    values: dict[str, int] = {}
     for pair in pairs:
         value, _, title = pair.partition("=")
         if not value.strip().isdecimal() or not title.strip():
             msg = f"--label '{pair}' is not VALUE=STRUCTURE, as in 1=tumour"
             raise UsageError(msg)
-        labels[int(value)] = title.strip()
+        number, key = int(value), _structure_key(title)
+        if number in labels:
+            msg = (
+                f"--label gives {number} twice, as '{labels[number]}' and '{title.strip()}'; "
+                "leave one out"
+            )
+            raise UsageError(msg)
+        if key in values:
+            msg = f"--label gives '{key}' twice, to {values[key]} and {number}; leave one out"
+            raise UsageError(msg)
+        labels[number], values[key] = title.strip(), number
     return labels
+
+
+def _structure_key(title: str) -> str:
+    """Return what a structure is called, whatever the spelling; unknown ones are told later."""
+    from napari_lungfm._core.exceptions import UsageError
+    from napari_lungfm.geometry import Structure
+
+    try:
+        return Structure.from_title(title).title
+    except UsageError:
+        return title.strip()
 
 
 def _verify_trained(place: Path) -> dict[str, Any]:
@@ -529,6 +552,22 @@ def _report(stored: "StoredWeights", as_json: bool) -> None:
         return
     checked = ", ".join(stored.manifest.checked) or "no published check value to compare with"
     note(f"ready: '{stored.name}' ({stored.manifest.architecture}; {checked}): {stored.path}")
+
+
+def _report_trained(name: str, place: Path, as_json: bool) -> None:
+    """Say what was imported, the name that it is used by, and what is doubtful about it."""
+    from napari_lungfm.models.automatic.trained import read_description
+
+    description = read_description(place)
+    if as_json:
+        print_json({"name": name, "path": str(place), **description.model_dump(mode="json")})
+        return
+    titled = f"'{description.title}', {description.architecture}, trained on "
+    note(f"ready: '{name}' ({titled}'{description.cohort}'): {place}")
+    note(f"use it by this name, as in: segment --model {name}; all about it: models show {name}")
+    small = description.told_if_small()
+    for text in (*([] if small is None else [small]), *description.notes):
+        note(f"note: {text}")
 
 
 def _verdict(result: dict[str, Any]) -> str:

@@ -130,6 +130,13 @@ def write_and_close(
             processes=available_cores(),
             progress=status.update,
         )
+    if files.damaged:
+        shown = ", ".join(files.damaged[:_SHOWN_FAILURES])
+        more = ", ..." if len(files.damaged) > _SHOWN_FAILURES else ""
+        note(
+            f"damaged records, which count as missing ('run' makes them anew): "
+            f"{len(files.damaged)} in {folder.records}: {shown}{more}"
+        )
     return _print_end(
         folder, files.html, files.summary, (files.n_planned, files.n_done), files.failures, as_json
     )
@@ -203,8 +210,7 @@ def _print_trace(found: "Trace") -> None:
     no = "not reached" if found.metric.startswith("interactions_to") else "undefined"
     print(
         f"{found.metric} of {found.structure}, {found.method} under {found.protocol} on "
-        f"{found.cohort}{cases}: {_shown(found.value, no)} (n = {found.n}, {found.n_undefined} "
-        "undefined)"
+        f"{found.cohort}{cases}: {_shown(found.value, no)} (n = {found.n}, {_left_out(found)})"
     )
     print(f"how: {found.origin}")
     if found.others:
@@ -212,10 +218,18 @@ def _print_trace(found: "Trace") -> None:
     for other in found.others:
         print(f"mean of {_named(other)} under {other.protocol}, same cases: {_shown(other.mean)}")
     for name, value in (found.comparison or {}).items():
-        print(f"{name.replace('_', ' ')}: {_shown(value)}")
+        count = value is not None and (name == "n" or name.startswith("n_"))
+        print(f"{name.replace('_', ' ')}: {f'{value:.0f}' if count else _shown(value)}")
     _print_units(found.units, found.method if found.others else "", no)
     for other in found.others:
         _print_units(other.units, _named(other), no)
+
+
+def _left_out(found: "Trace") -> str:
+    if found.others:
+        return f"{found.n_undefined} left out"
+    failed = f", {found.n_failed} failed" if found.n_failed else ""
+    return f"{found.n_undefined} undefined{failed}"
 
 
 def _named(row: "OtherRow") -> str:

@@ -19,6 +19,7 @@ from napari_lungfm._core.exceptions import (
     LungFMWarning,
 )
 from napari_lungfm.datasets.cases import Case, Cohort, Part
+from napari_lungfm.datasets.names import CohortName
 from napari_lungfm.geometry import (
     LUNG_LABELS,
     LabelMap,
@@ -80,7 +81,7 @@ class FileCohort(_Model):
     """A cohort whose cases are listed one by one."""
 
     kind: Literal["files"] = "files"
-    name: str
+    name: CohortName
     title: str = ""
     root: str = "."
     cases: Annotated[tuple[FileCase, ...], Field(min_length=1)]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from napari_lungfm._core.exceptions import LungFMError
 from napari_lungfm._core.seeding import generator, stable_hash
 from napari_lungfm.datasets.cases import Case, Cohort
+from napari_lungfm.datasets.names import CohortName, Seed
 from napari_lungfm.datasets.phantoms import (
     Imaging,
     PhantomSpec,
@@ -62,9 +63,9 @@ class PhantomCohort(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["phantom"] = "phantom"
-    name: str
+    name: CohortName
     title: str = "synthetic chest CTs (phantoms)"
-    seed: int = 0
+    seed: Seed = 0
     n_test: Annotated[int, Field(ge=1)]
     n_train: Annotated[int, Field(ge=0)] = 0
     kinds: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(k.value for k in TumourKind)

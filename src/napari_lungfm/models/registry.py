@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.imports import require
 from napari_lungfm.models.automatic.protocol import AutomaticModel
-from napari_lungfm.models.automatic.published import FUSED, needed_weights
+from napari_lungfm.models.automatic.published import FUSED, is_published, needed_weights
 from napari_lungfm.models.automatic.store import TrainedStore
 from napari_lungfm.models.automatic.trained import (
     TrainedModel,
@@ -263,8 +263,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
 def check_weights(name: str, options: Mapping[str, Any]) -> None:
     """Refuse a model whose weights are not stored here, without loading them.
 
-    lungmask is refused too, unless its fallback is asked for by ``fallback=True``: a table must
-    not show one method under the name of another.
+    lungmask is refused too, unless its fallback is asked for by ``fallback=True`` and it is a
+    published one: a table must not show one method under the name of another.
 
     Raises
     ------
@@ -276,8 +276,9 @@ def check_weights(name: str, options: Mapping[str, Any]) -> None:
     if trained_model(name) is not None:
         return
     entry = _entry(name)
-    given = options.get("weights") is not None or options.get("fallback") is True
-    if entry.on_device and not given and not brings_weights(name):
+    if not entry.on_device or brings_weights(name) or options.get("weights") is not None:
+        return
+    if options.get("fallback") is not True or not is_published(name):
         for each in needed_weights(name):
             WeightStore().find(each)
 

@@ -109,7 +109,7 @@ def test_the_method_changes_its_training(run, tuner, cohort, tmp_path):
     (config, _) = tuner.asked[0]
     assert (config.prompts, config.epochs, config.recipe.walk) == ("point", 3, 2)
     assert config.structures == ("tumour", "left lung")
-    with pytest.raises(ConfigError, match="with settings: epoch: "):
+    with pytest.raises(ConfigError, match=r"with settings: there is no key .epoch.; did you mean"):
         run([{**method, "settings": {"epoch": 3}}], cohorts=[cohort()])
     # Another recipe does not inherit the options of the one before.
     values = {"name": "m", "kind": "finetune", "base": "b", "recipe": {"name": "ma", "clip": 4}}

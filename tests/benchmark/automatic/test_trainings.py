@@ -6,13 +6,15 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from napari_lungfm._core.exceptions import ConfigError, LungFMError, OutputError
+from napari_lungfm._core.exceptions import ConfigError, LungFMError, OutputError, UsageError
 from napari_lungfm.benchmark import trainings
 from napari_lungfm.benchmark.runner import run_benchmark
 from napari_lungfm.cli import app
 from napari_lungfm.models.automatic.trained import SeenPatientError, read_description
 
 pytest.importorskip("torch")
+
+from napari_lungfm.training.fit.settings import FitProgress
 
 
 class Trainer:
@@ -78,10 +80,41 @@ def test_the_runner_tells_how_far_a_training_is(run, trainer, cohort, tmp_path, 
     assert told == [
         ("training", "training unet-small on c: begins"),
         ("step", "training unet-small on c: preparing cases"),
-        ("training", "training unet-small on c: epoch 1 of 3, 2 s left"),
+        ("training", "training unet-small on c: epoch 1 of 3, step 3 of 9, 2 s left"),
         ("training", "training unet-small on c: done in 1 s"),
     ]
     assert [(e.done, e.total) for e in events[1:3]] == [(1, 2), (3, 9)]
+
+
+def test_a_long_epoch_is_told_now_and_then():
+    told, clock = [], iter([0.0, 10.0, 61.0, 62.0, 80.0, 130.0, 131.0])
+    tell = trainings._told("t", lambda *news: told.append(news[1:]), lambda: next(clock))
+    for step, left in ((1, None), (2, 90.0), (3, 600.0), (4, 9000.0)):
+        tell(FitProgress(step, 900, 1, 3, left))
+    assert told == [
+        ("epoch 1 of 3, step 1 of 900", 1, 900, False),
+        ("epoch 1 of 3, step 2 of 900, 90 s left", 2, 900, True),
+        ("epoch 1 of 3, step 3 of 900, 10 min left", 3, 900, False),
+        ("epoch 1 of 3, step 4 of 900, 2.5 h left", 4, 900, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("train", "options", "said"),
+    [
+        ("unet-small", {"postprocessing": "nonsense"}, "there is no post-processing 'nonsense'"),
+        ("unet-small", {"overlap": 5}, "'overlap' of model 'unet-small' must be a number"),
+        ("unet-small", {"step": 0.5}, "'unet-small' has no option 'step'"),
+        ("nnunet-2d-small", {"step": 0}, "'step' of model 'nnunet-2d-small' must be a number"),
+        ("lungfm-s-finetune", {"overlap": 0.5}, "has no option 'overlap'"),
+    ],
+)
+def test_options_are_checked_before_anything_is_trained(run, trainer, cohort, train, options, said):
+    protocols = ["box-one"] if "finetune" in train else []
+    method = {"train": train, "options": options, "protocols": protocols}
+    with pytest.raises(UsageError, match=said):
+        run([method], cohorts=[cohort()])
+    assert trainer.asked == []
 
 
 def test_an_interrupted_training_is_gone_on_with(run, trainer, cohort):

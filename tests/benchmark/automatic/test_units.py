@@ -3,18 +3,20 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from napari_lungfm import io
-from napari_lungfm._core.exceptions import ConfigError
+from napari_lungfm._core.exceptions import ConfigError, UsageError
 from napari_lungfm.benchmark.config import load_config, parse_config
+from napari_lungfm.benchmark.methods import MethodSpec, look_up_methods
 from napari_lungfm.benchmark.report import print_table, summarise, write_report
 from napari_lungfm.benchmark.report.comparisons import families
 from napari_lungfm.benchmark.report.remarks import remarks
 from napari_lungfm.benchmark.report.scores import case_scores, unit_scores
 from napari_lungfm.benchmark.report.tables import paper_rows
 from napari_lungfm.benchmark.store import costs_frame, results_frame
-from napari_lungfm.geometry import LUNG_LABELS, LabelMap, VolumeGeometry
+from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Structure, VolumeGeometry
 from napari_lungfm.models.automatic.trained import (
     WEIGHTS,
     SeenPatient,
@@ -122,6 +124,41 @@ def test_a_fallback_is_said(run, model, monkeypatch):
     assert "'lungs-classical', which stood in for 'lungmask'" in found.load()[0].notes[0]
     (said,) = remarks(found.load(), "c")
     assert said.startswith("lungmask under none, 2 of 2 units: segmented by")
+
+
+def test_tables_of_numbers_say_what_stood_in(run, model, monkeypatch):
+    monkeypatch.setattr(model, "name", "lungs-classical", raising=False)
+    prompted = {"model": "prompt-box", "protocols": ["box-one"]}
+    found = run([{"model": "lungmask", "options": {"fallback": True}}, prompted])
+    files = write_report(found)
+    results = pd.read_csv(files.results_csv).set_index("method")
+    assert set(results.loc["lungmask", "stood_in"]) == {"lungs-classical"}
+    assert set(results.loc["lungmask", "note"]) == {
+        "segmented by 'lungs-classical', which stood in for 'lungmask'"
+    }
+    assert results.loc["prompt-box", ["stood_in", "note"]].isna().all(axis=None)
+    summary = pd.read_csv(files.summary_csv).set_index(["method", "structure"])
+    assert summary.loc[("lungmask", "lungs"), "stood_in"] == "lungs-classical"
+    assert summary.loc["prompt-box", "stood_in"].isna().all()
+    (table,) = (path.read_text() for path in files.tables if path.suffix == ".md")
+    assert r"| lungmask \(by lungs-classical\) |" in table
+    assert '<td class="t">lungmask (by lungs-classical)</td>' in files.html.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("net", {"postprocessing": "nonsense"}, "option 'postprocessing': there is no post-pro"),
+        ("medsam", {"window": "bone/flesh"}, "option 'window': there is no window 'bone/flesh'"),
+        ("medsam", {"zoom": 0.5}, "option 'zoom': the zoom margin must be a factor of at least 1"),
+        ("medsam", {"zoom_mm": -3.0}, "option 'zoom_mm': the smallest zoomed side must be"),
+    ],
+)
+def test_values_of_options_are_checked_at_once(tmp_path, trained, name, options, said):
+    trained(tmp_path / "net")
+    spec = MethodSpec(model=name, options=options)
+    with pytest.raises(UsageError, match=said):
+        look_up_methods([spec], tmp_path, cohorts=["c"], targets=[Structure.TUMOUR])
 
 
 def test_a_mask_on_another_grid_is_a_failure(run, model, tmp_path, trained):

@@ -25,7 +25,8 @@ def _make_chest(name="LUNG1-001", radius=20.0, centre=(70.0, 5.0, 3.0), tumour=T
     if tumour:
         ball = ellipsoid(centre, (radius, radius, radius))
         hu[ball], reference[ball] = 30, 3
-    hu += np.random.default_rng(1).integers(-15, 15, GRID.shape, dtype=np.int16)
+    # Other patients have other CTs: the same one under two names is noticed.
+    hu += np.random.default_rng(list(name.encode())).integers(-15, 15, GRID.shape, dtype=np.int16)
     return Case(name, Volume(hu, GRID), LabelMap(reference, GRID, dict(LUNG_LABELS)))
 
 

@@ -7,6 +7,7 @@ from napari_lungfm.benchmark.cohorts.cohort_file import read_cohort
 from napari_lungfm.benchmark.cohorts.importing import import_cases, load_import_config
 from napari_lungfm.benchmark.cohorts.lungs import lung_source
 from napari_lungfm.benchmark.cohorts.prepare import prepare_cohort
+from napari_lungfm.benchmark.cohorts.split import split_patients
 from napari_lungfm.geometry import LabelMap
 
 MASKS = """\
@@ -139,3 +140,92 @@ def test_folders_and_tables_that_are_not_there(folder, tmp_path):
     (tmp_path / "table.csv").write_text(TABLE.replace("Test", "tset"))
     with pytest.raises(ConfigError, match="'tset' of 'p2' is none of"):
         import_cases(folder, config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("p1,test,II,71\n", "'p1' stands there twice with another 'set': 'train' in line 2 and"),
+        ("p1,train,III,71\n", "'p1' stands there twice with another 'stage': 'II' in line 2 and"),
+    ],
+)
+def test_a_table_that_contradicts_itself_is_refused(folder, tmp_path, line, words):
+    config = load_import_config(tmp_path / "clinic.yaml")
+    # Two rows that agree are two lesions, say.
+    (tmp_path / "table.csv").write_text(TABLE + "p1,Training,II,71.0\n")
+    cases, _ = import_cases(folder, config, tmp_path)
+    assert {case.name: case.part for case in cases}["p1"] == "train"
+    (tmp_path / "table.csv").write_text(TABLE + line)
+    with pytest.raises(ConfigError) as error:
+        import_cases(folder, config, tmp_path)
+    assert words in str(error.value)
+    assert "in line 6" in str(error.value)
+
+
+def test_tables_of_european_excel_are_read(folder, tmp_path):
+    config = load_import_config(tmp_path / "clinic.yaml")
+    plain, _ = import_cases(folder, config, tmp_path)
+    text = TABLE.replace(",", ";").replace("64.5", "64,5").replace("\n", "\r\n")
+    (tmp_path / "table.csv").write_bytes(text.encode("utf-8-sig"))
+    cases, _ = import_cases(folder, config, tmp_path)
+    assert [(c.name, c.part, c.excluded) for c in cases] == [
+        (c.name, c.part, c.excluded) for c in plain
+    ]
+    assert [dict(c.attributes) for c in cases] == [dict(c.attributes) for c in plain]
+    assert dict(cases[1].attributes) == {"stage": "III", "age": 64.5}
+
+
+def write_twins(tmp_path, make_chest, names, twin):
+    """Patients of whom the last one has the CT of another, under a name of its own."""
+    place = tmp_path / "images"
+    place.mkdir()
+    for name in (*names, "twin"):
+        case = make_chest(twin if name == "twin" else name)
+        io.write_image(case.volume, place / f"{name}.nii.gz")
+        io.write_label_map(case.reference, place / f"{name}_seg.nii.gz")
+    return place
+
+
+IMAGES = (
+    'name: c\nimage: "{case}.nii.gz"\nmask: "{case}_seg.nii.gz"\n'
+    "values: {3: tumour, 1: left lung, 2: right lung}\n"
+)
+
+
+def test_one_ct_under_two_names_is_flagged_in_a_given_split(tmp_path, make_chest):
+    place = write_twins(tmp_path, make_chest, ["a", "b"], "a")
+    (tmp_path / "parts.csv").write_text("case,split\na,train\nb,train\ntwin,test\n")
+    (tmp_path / "c.yaml").write_text(IMAGES + "split: {table: parts.csv}\n")
+    cases, plan = import_cases(place, load_import_config(tmp_path / "c.yaml"), tmp_path)
+    for _ in range(2):  # the second time nothing is prepared anew
+        result = prepare_cohort(cases, tmp_path / "out", plan, lung_source("own"))
+        flags = {each.name: each.flags for each in result.reports}
+        assert flags["b"] == []
+        (own,) = flags["a"]
+        (theirs,) = flags["twin"]
+        assert own.startswith("the same CT as 'twin' (tested), while this one is trained on")
+        assert theirs.startswith("the same CT as 'a' (trained on), while this one is tested")
+        assert result.split.train == ("a", "b")
+        page = (tmp_path / "out" / "quality.html").read_text(encoding="utf-8")
+        assert "the same CT as" in page
+        assert "2 of them with something to look at" in page
+
+
+def test_one_ct_under_two_names_stays_on_one_side_of_a_drawn_split(tmp_path, make_chest):
+    names = ["a", "b", "c", "d"]
+    (tmp_path / "c.yaml").write_text(IMAGES + "split: {test: 0.4}\n")
+    config = load_import_config(tmp_path / "c.yaml")
+    drawn = split_patients("c", [*names, "twin"], n_test=2, n_train=3)
+    # The twin of a patient on the other side of the split.
+    other = drawn.train[0] if "twin" in drawn.test else drawn.test[0]
+    cases, plan = import_cases(write_twins(tmp_path, make_chest, names, other), config, tmp_path)
+    result = prepare_cohort(cases, tmp_path / "out", plan, lung_source("own"))
+    split = result.split
+    assert split.test == drawn.test
+    (moved,) = split.spare
+    assert {moved} == {"twin", other} - set(drawn.test)
+    assert set(split.train) == set(drawn.train) - {moved}
+    (flag,) = next(each.flags for each in result.reports if each.name == moved)
+    assert "so this one was taken out of the training" in flag
+    cohort = read_cohort(tmp_path / "out").build(tmp_path)
+    assert moved not in {source.name for source in (*cohort.train, *cohort.test)}

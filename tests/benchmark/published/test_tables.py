@@ -39,8 +39,8 @@ def test_marks_precision_and_gaps_are_read(tmp_path) -> None:
     assert cells["a", "IoU"].structure == "Left lung"
     assert cells["a", "IoU"].error == pytest.approx(0.005)
     assert cells["b", "IoU"].error == pytest.approx(0.05)
-    assert cells["c", "mm"].error == pytest.approx(0.5)
-    assert ("b", "mm") not in cells
+    assert cells["c", "HD95"].error == pytest.approx(0.5)
+    assert ("b", "HD95") not in cells
 
 
 def test_per_cent_becomes_fractions(tmp_path) -> None:
@@ -54,10 +54,13 @@ def test_per_cent_becomes_fractions(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "must name the columns"),
-        ("model,Tumor IoU\na,0.5\n", "'row' among them"),
-        ("row,Tumor IoU,Tumor IoU\na,0.5,0.5\n", "each once"),
-        ("row,Tumor\na,0.5\n", "'Tumor' is not '<structure> <metric>'"),
+        ("", "the file is empty"),
+        (" \n\n", "the file is empty"),
+        ("Tumor IoU,Tumor Dice\n0.5,0.6\n", "no column with the names of the rows in 'Tumor IoU,"),
+        ("just words\n", "there are no columns of values in 'just words'"),
+        ("row,Tumor IoU,Tumor IoU\na,0.5,0.5\n", "each column once; 'Tumor IoU' stands"),
+        ("row,Tumor IoU,Tumor IoU %\na,0.5,0.5\n", "'Tumor IoU' and 'Tumor IoU %' are of the"),
+        ("row,Backbone\na,ResNet\n", "no values in it; left out, being no values of a known"),
         ("row,Tumor IoU\na,high\n", "line 2, Tumor IoU: 'high' is not a number"),
         ("row,Tumor IoU\na,nan\n", "'nan' is not a number"),
         ("row,Tumor IoU\na,0.5,0.6\n", "line 2 has 3 columns, the first line 2"),
@@ -132,3 +135,66 @@ def test_other_separators_and_decimal_commas(tmp_path, sign) -> None:
         read_tables(mixed)
     with pytest.raises(DataError, match="into quotation marks, or part cells by ;"):
         read_tables(written(tmp_path, "row,Tumor IoU\na,0,91\n"))
+
+
+@pytest.mark.parametrize(
+    ("heading", "structure", "kind", "percent"),
+    [
+        ("Tumor Dice %", "Tumor", "dice", True),
+        ("Tumor IoU (%)", "Tumor", "iou", True),
+        ("Tumor DSC [%] ↑", "Tumor", "dice", True),
+        ("Left lung IoU, in %", "Left lung", "iou", True),
+        ("Tumor HD95 (mm)", "Tumor", "hd95", False),
+        ("HD95 mm ↓", "", "hd95", False),
+        ("Dice", "", "dice", False),
+        ("IOU", "", "iou", False),
+        ("Dice (tumour)", "tumour", "dice", False),
+        ("tumor_dice", "tumor", "dice", False),
+        ("Avg. Dice Score", "Avg.", "dice", False),
+    ],
+)
+def test_headings_are_read_without_their_units(tmp_path, heading, structure, kind, percent) -> None:
+    path = written(tmp_path, f'row,"{heading}"\na,70.5\nb,0.9\n')
+    tables = read_tables(path)
+    assert {(c.structure, c.kind) for c in tables.cells} == {(structure, kind)}
+    assert tables.warnings == ()
+    values = [70.5 if kind == "hd95" else 0.705, 0.009 if percent else 0.9]
+    assert [c.value for c in tables.cells] == pytest.approx(values)
+
+
+def test_a_heading_in_per_cent_over_fractions_is_not_believed(tmp_path) -> None:
+    path = written(tmp_path, "row,Tumor Dice %\na,0.81\nb,0.79\n")
+    assert [c.value for c in read_tables(path).cells] == pytest.approx([0.81, 0.79])
+
+
+@pytest.mark.parametrize("name", ["row", "Row", "METHOD", "Model", "Architecture"])
+def test_the_column_with_the_names_of_the_rows_may_have_other_names(tmp_path, name) -> None:
+    tables = read_tables(written(tmp_path, f"Dataset;{name};Dice\nlung1;U-Net;0,8\n"))
+    assert [(c.group, c.row) for c in tables.cells] == ([("lung1", "U-Net")])
+
+
+def test_columns_without_a_known_metric_are_named(tmp_path) -> None:
+    tables = read_tables(
+        written(tmp_path, "Method,Backbone,Tumor Quality,Tumor Dice std,Dice\na,R50,0.5,0.1,0.6\n")
+    )
+    assert [c.column for c in tables.cells] == ["Tumor Quality", "Tumor Dice std", "Dice"]
+    left_out, guessed = tables.warnings
+    assert "left out" in left_out
+    assert "'Backbone'" in left_out
+    assert "'Tumor Quality', 'Tumor Dice std'" in guessed
+    assert [c.is_overlap for c in tables.cells] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "mark"),
+    [
+        (r"\textbf{0.70}", 0.70, "best"),
+        (r"\textbf{0.70} $\pm$ 0.02", 0.70, "best"),
+        (r"\underline{0.70}", 0.70, "second"),
+        (r"$\mathbf{0.70}$", 0.70, "best"),
+        (r"\textbf{70.1\%}", 0.701, "best"),
+    ],
+)
+def test_marks_of_latex_are_read(tmp_path, text, value, mark) -> None:
+    (cell,) = read_tables(written(tmp_path, f"row,Tumor IoU\na,{text}\n")).cells
+    assert (cell.value, cell.mark) == (pytest.approx(value), mark)

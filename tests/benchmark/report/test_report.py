@@ -564,3 +564,49 @@ def test_verdict_without_common_cases(make_record):
     (family,) = families(case_scores(unit_scores(records)))
     assert "nothing can be compared" in family.verdict
     assert math.isnan(family.ranks.tau_mean)
+
+
+def test_a_case_without_the_structure_is_named_everywhere(make_run, make_record, make_result):
+    """A patient of the plan must not disappear because there is no tumour."""
+    lungs = tuple(make_result(side) for side in ("left lung", "right lung"))
+    records = [make_record(f"p{i}", "a", structures=(make_result(), *lungs)) for i in range(2)]
+    records.append(make_record("p2", "a", structures=lungs))
+    # A method that segments lungs alone says nothing about tumours.
+    records += [make_record(f"p{i}", "b", structures=lungs) for i in range(3)]
+    files = write_report(make_run(records), overlay_cases=0)
+    said = "1 case without this structure (tumour) in its reference, left out of its means: p2."
+    assert files.html.read_text(encoding="utf-8").count(said) == 1
+    texts = {path.name: path.read_text(encoding="utf-8") for path in files.tables}
+    assert said in texts["made.md"].replace("\\(", "(").replace("\\)", ")")
+    assert said in texts["made.tex"]
+    page = files.html.read_text(encoding="utf-8")
+    units = page[page.index('id="units"') :]
+    assert units.count("no tumour in the reference") == 1
+
+
+def test_damaged_records_are_counted(make_run, make_record):
+    run = make_run([make_record(f"p{i}", "a") for i in range(3)])
+    assert write_report(run, overlay_cases=0).damaged == ()
+    (first, *_) = sorted(run.records.iterdir())
+    first.write_text("{")
+    files = write_report(run, overlay_cases=0)
+    assert files.damaged == (first.name,)
+    assert (files.n_planned, files.n_done) == (3, 2)
+    page = files.html.read_text(encoding="utf-8")
+    assert "1 record is damaged</strong> and counts as missing: " + first.name in page
+    for path in run.records.iterdir():
+        path.write_text("{")
+    with pytest.raises(DataError, match="3 planned, 3 records damaged"):
+        write_report(run, overlay_cases=0)
+
+
+def test_labels_of_latex_differ_where_the_names_do(make_run, make_record):
+    names = ("made 1", "made-1", "made_1", "made(1)")
+    files = write_report(
+        make_run([make_record(cohort=name) for name in names], config="name: x\n"),
+        overlay_cases=0,
+    )
+    texts = [path.read_text(encoding="utf-8") for path in files.tables if path.suffix == ".tex"]
+    labels = [label for text in texts for label in re.findall(r"\\label\{(.*?)\}", text)]
+    assert len(labels) == len(set(labels)) == 4
+    assert "tab:made-1-main" in labels

@@ -258,6 +258,12 @@ def test_marks(values, column, expected):
     assert marks(values, [5] * len(values), column) == expected
 
 
+def test_where_the_best_is_nothing_nothing_is_marked():
+    assert marks([0.0, 0.0002, 0.0], [3] * 3, HIGHER) == ["", "", ""]
+    assert marks([0.0, -0.4], [3] * 2, BY_KEY["skill"]) == ["", ""]
+    assert marks([0.0, 3.0], [3] * 2, LOWER) == ["best", "second"]
+
+
 def test_a_method_scored_on_fewer_cases_is_never_marked():
     assert marks([0.99, 0.7, 0.8], [3, 5, 5], HIGHER) == ["", "second", "best"]
     # HD95 is undefined where a method found nothing: it must not win by that.
@@ -269,6 +275,9 @@ def test_marked_values_are_the_extremes(values, column):
     found = marks(values, [4] * len(values), column)
     shown = [round(v, column.digits) for v in values]
     extreme = max(shown) if column is HIGHER else min(shown)
+    if column is HIGHER and extreme == 0:
+        assert found == [""] * len(shown)
+        return
     assert [mark == "best" for mark in found] == [value == extreme for value in shown]
 
 

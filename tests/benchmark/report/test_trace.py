@@ -79,7 +79,7 @@ def test_every_column_of_the_summary_can_be_traced(make_run, several):
     summary = write_report(run).summary
     row = summary.iloc[-1]
     names = {name: row[name] for name in ("cohort", "method", "protocol", "structure")}
-    text = {*names, "model", "label", "state"}
+    text = {*names, "model", "label", "state", "stood_in"}
     for metric in [name for name in summary.columns if name not in text]:
         found = trace(run, **names, metric=metric)
         value = float("nan") if found.value is None else found.value
@@ -244,6 +244,9 @@ def test_weights_are_in_the_report_and_differences_are_told(make_run, make_recor
 
 
 # ---------------------------------------------------------------------- two runs
+ASKED = {"cohort": "made", "method": "a", "protocol": "box-one"}
+
+
 @pytest.fixture
 def pair(make_run, make_record):
     rng = np.random.default_rng(3)
@@ -271,6 +274,43 @@ def test_runs_are_compared_on_the_cases_that_both_have(pair, tmp_path):
     page = files.html.read_text(encoding="utf-8")
     assert 'data-for="differences"' in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_failed_units_are_not_called_undefined(make_run, make_record):
+    lost = make_record("p2", "a", structures=(), status="failed", error="unreadable")
+    empty = make_record("p1", "a", None)
+    run = make_run([make_record("p0", "a"), empty, lost])
+    found = trace(run, **ASKED)
+    assert (found.n, found.n_undefined, found.n_failed) == (1, 1, 1)
+    costs = trace(run, **ASKED, metric="seconds")
+    assert (costs.n, costs.n_undefined, costs.n_failed) == (2, 0, 1)
+    with pytest.raises(UsageError, match="'a' is the same method as --method"):
+        trace(run, **ASKED, against="a")
+
+
+def test_runs_are_paired_by_unit_and_not_by_case_alone(make_run, make_record, tmp_path):
+    """A seed that one run alone has must not show as a difference."""
+    every = [
+        make_record(f"p{i}", "a", 0.5 + 0.05 * i + 0.1 * seed, seed=seed)
+        for i in range(5)
+        for seed in (0, 1)
+    ]
+    first = make_run(every, name="first")
+    second = make_run([r for r in every if r.key.seed == 0 or r.key.case == "p0"], name="second")
+    files = compare_runs(first, second, tmp_path / "out")
+    assert (files.table["difference"] == 0).all()
+    assert set(files.table["n"]) == {5}
+    assert set(files.table["n_left_out"]) == {4}
+    heads, _, line = files.markdown.read_text(encoding="utf-8").splitlines()[-6:][:3]
+    cells = dict(zip(heads.split(" | "), line.split(" | "), strict=True))
+    assert (cells["n"], cells["left out"]) == ("5", "4")
+    found = trace(first, **ASKED, against_run=second)
+    assert found.comparison["difference"] == 0
+    assert found.comparison["n_left_out"] == 4
+    units = [(u.case, u.seed) for u in found.units]
+    assert units == [(u.case, u.seed) for u in found.others[0].units]
+    assert len(units) == 6
+    assert "4 left out" in found.origin
 
 
 def test_a_comparison_replaces_only_a_comparison(pair, tmp_path):

@@ -13,7 +13,7 @@ from napari_lungfm.benchmark.report import compare_runs, trace, write_report
 #: Columns that say which row it is, and texts.
 NAMES = {
     "cohort", "protocol", "method", "method_a", "method_b", "structure", "case", "seed", "percent",
-    "interaction", "jitter_px", "mark", "model", "label", "error", "note",
+    "interaction", "jitter_px", "mark", "model", "label", "stood_in", "error", "note",
 }  # fmt: skip
 WEIGHTS = {"weights.pt": "c" * 64}
 METHODS = (

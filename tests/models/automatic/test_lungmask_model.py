@@ -14,7 +14,7 @@ from napari_lungfm.models.registry import (
     model_card,
     model_names,
 )
-from napari_lungfm.models.weights import WeightsNotFoundError
+from napari_lungfm.models.weights import WeightsNotFoundError, WeightStore
 
 torch = pytest.importorskip("torch")
 GRID = VolumeGeometry((2, 40, 48), (3.0, 2.0, 2.0))
@@ -126,6 +126,32 @@ def test_without_weights_the_fallback_says_that_it_is_one():
         with pytest.raises(WeightsNotFoundError):  # a benchmark must not take one for the other
             check_weights(name, {})
     check_weights("lungmask", {"fallback": True})
+
+
+def test_a_name_that_nobody_publishes_is_an_error_and_nothing_stands_in(tmp_path):
+    _import(tmp_path, _constant(1, 3), "lungmask:mine")
+    told = r"published are lungmask, lungmask:LTRCLobes, .*--as lungmask:bogus; there are .*:mine"
+    with pytest.raises(WeightsNotFoundError, match=told):
+        create_automatic_model("lungmask:bogus")
+    with pytest.raises(WeightsNotFoundError, match=told):
+        check_weights("lungmask:bogus", {"fallback": True})
+    assert create_automatic_model("lungmask:mine", device="cpu").name == "lungmask:mine"
+
+
+@pytest.mark.parametrize("name", ["lungmask:LTRCLobes_R231", "lungmask:ltrclobes_r231"])
+def test_a_name_of_two_files_is_no_name_for_one(tmp_path, name):
+    from napari_lungfm.models.weights.fetch import fetch
+
+    both = "models {0} lungmask:LTRCLobes and models {0} lungmask$"
+    with pytest.raises(UsageError, match=both.format("import FILE --as")):
+        _import(tmp_path, _constant(1, 6), name)
+    with pytest.raises(UsageError, match=both.format("fetch")):
+        fetch(name, licence_accepted=True)
+    with pytest.raises(
+        WeightsNotFoundError, match="made of lungmask:LTRCLobes and lungmask: fetch"
+    ):
+        WeightStore().find(name)
+    assert WeightStore().names() == ()
 
 
 def test_names_and_kinds():

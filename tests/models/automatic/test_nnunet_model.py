@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 
 import numpy as np
@@ -16,6 +17,7 @@ from napari_lungfm.geometry import (  # noqa: E402
     axis_codes,
     reorient,
 )
+from napari_lungfm.models.automatic import nnunet_folders  # noqa: E402
 from napari_lungfm.models.automatic.nnunet_folders import (  # noqa: E402
     export_nnunet,
     import_nnunet,
@@ -391,6 +393,98 @@ def test_messages_name_the_folder_that_the_user_gave(foreign):
     with pytest.raises(WeightsError, match="no plans of nnU-Net v2") as caught:
         TrainedStore().add(folder, trust=True)
     assert str(folder) in str(caught.value)
+
+
+def _checkpoint(folder, fold=0, *, lacking=None, **changes):
+    """Change the checkpoint of a fold."""
+    path = folder / f"fold_{fold}" / "checkpoint_final.pth"
+    content = {**torch.load(path, weights_only=False), **changes}
+    content.pop(lacking, None)
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("lacking", "fold"), [("init_args", 0), ("trainer_name", 0), ("network_weights", 1)]
+)
+def test_a_checkpoint_that_lacks_something_is_named(foreign, lacking, fold):
+    folder = foreign()
+    path = _checkpoint(folder, fold, lacking=lacking)
+    with pytest.raises(UsageError) as caught:
+        TrainedStore().add(folder, trust=True)
+    assert f"'{path}' has no '{lacking}'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"init_args": {}}, "has no 'configuration'"),
+        ({"init_args": {"configuration": "3d_cascade_fullres"}}, "'3d_cascade_fullres'; only 2d"),
+        ({"network_weights": [1, 2]}, "'network_weights' are no tensors"),
+        ({"inference_allowed_mirroring_axes": 3}, "not iterable"),
+    ],
+)
+def test_a_checkpoint_of_another_kind_is_named(foreign, changes, message):
+    folder = foreign(folds=1)
+    path = _checkpoint(folder, **changes)
+    with pytest.raises(UsageError, match=message) as caught:
+        TrainedStore().add(folder, trust=True)
+    assert str(path) in str(caught.value)
+
+
+def test_nan_is_told_of_the_checkpoint_that_has_it(foreign):
+    folder = foreign()
+    state = make_state(make_plans(), 1)
+    path = _checkpoint(folder, 1, network_weights={k: t * torch.nan for k, t in state.items()})
+    with pytest.raises(WeightsError, match="NaN or infinite values") as caught:
+        TrainedStore().add(folder, trust=True)
+    assert str(caught.value).startswith(f"'{path}' has NaN")
+
+
+@pytest.mark.parametrize("name", ["nnunet-2d:lab", "unet:lab", "nnunet-3d-fullres:a/b"])
+def test_a_name_is_checked_before_checkpoints_are_converted(foreign, monkeypatch, name):
+    monkeypatch.setattr(nnunet_folders, "write_weights", None)  # a call would be a TypeError
+    with pytest.raises(UsageError, match=f"'{name}'"):
+        TrainedStore().add(foreign(), name, trust=True)
+
+
+def test_folders_that_are_nearly_a_model_are_told_what_they_lack(foreign, tmp_path):
+    store = TrainedStore()
+    whole = foreign(folds=1)
+    above = tmp_path / "results" / "Dataset001_X"
+    folder = shutil.copytree(whole, above / whole.name)
+
+    def told(place, **options):
+        with pytest.raises(UsageError) as caught:
+            store.add(place, trust=True, **options)
+        assert "model.json" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    for place in (above, above.parent):
+        assert told(place).endswith(
+            f"holds models of nnU-Net and is none; give one of them: '{folder}'"
+        )
+    assert told(folder / "fold_0").endswith(f"give the folder above it: '{folder}'")
+    final, best = (folder / "fold_0" / f"checkpoint_{kind}.pth" for kind in ("final", "best"))
+    final.rename(best)
+    (best.parent / "checkpoint_latest.pth").touch()
+    assert (
+        "it has no fold_N/checkpoint_final.pth, only fold_0/checkpoint_best.pth, "
+        "fold_0/checkpoint_latest.pth; to use it, copy fold_0/checkpoint_best.pth to "
+        "fold_0/checkpoint_final.pth"
+    ) in told(folder)
+    (folder / "dataset.json").unlink()
+    assert "it has no dataset.json and no fold_N/checkpoint_final.pth, only" in told(folder)
+    best.rename(final)
+    assert "it has no dataset.json; copy the whole folder again" in told(folder)
+    shutil.rmtree(folder / "fold_0")
+    (folder / "fold_0").mkdir()
+    assert "no dataset.json and no fold_N/checkpoint_final.pth; copy" in told(folder)
+    with pytest.raises(UsageError, match=r"model\.json"):  # nothing of nnU-Net's
+        store.add(tmp_path / "weights", trust=True)
+    with pytest.raises(UsageError, match=r"as nnU-Net keeps it; .* models import .* --trust"):
+        create_automatic_model(str(whole))
 
 
 class Opaque:

@@ -64,5 +64,8 @@ def test_nothing_is_ever_added_and_twice_is_once(seed, step):
 def test_names_may_have_commas_between_them():
     assert parse_steps("largest-lungs, lung-constraint") == ("largest-lungs", "lung-constraint")
     assert parse_steps("none") == ()
+    for both in ("largest-lungs,none", ["none", "largest-lungs"]):
+        with pytest.raises(UsageError, match="'none' stands alone, not beside largest-lungs"):
+            parse_steps(both)
     with pytest.raises(UsageError, match="no post-processing 'magic'; choose from largest-comp"):
         parse_steps(["magic"])

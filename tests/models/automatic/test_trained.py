@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ torch = pytest.importorskip("torch")
 from napari_lungfm._core.exceptions import UsageError  # noqa: E402
 from napari_lungfm._core.files import file_sha256  # noqa: E402
 from napari_lungfm.geometry import Structure, Volume, VolumeGeometry, reorient  # noqa: E402
+from napari_lungfm.models.automatic import store as store_module  # noqa: E402
 from napari_lungfm.models.automatic.loading import (  # noqa: E402
     SLICE_NETWORK,
     SliceNetworkSettings,
@@ -214,6 +216,80 @@ def test_another_model_of_that_name_is_not_lost(folder, tmp_path):
         store.add(other, "unet:lab")
     assert trained_model("unet:lab").title == "tiny"
     assert trained_model(str(store.add(other, "unet:new"))).title == "new"
+
+
+class _Killed(BaseException):
+    """As if the process had ended."""
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_an_import_that_is_killed_leaves_the_model_of_that_name(folder, monkeypatch, which):
+    store = TrainedStore()
+    kept = store.add(folder, "unet:lab")
+    (kept / "weights.safetensors").write_bytes(b"spoilt")  # what a second import mends
+    _edit(folder, title="told anew")
+    (folder / "log.csv").write_text("epoch\n1\n")
+    copied, real = [], shutil.copyfile
+
+    def copy(source, target):
+        if len(copied) == which:
+            raise _Killed
+        copied.append(real(source, target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module.shutil, "copyfile", copy)
+        with pytest.raises(_Killed):
+            store.add(folder, "unet:lab")
+    assert store.names() == ("unet:lab",)
+    assert trained_model("unet:lab").files == read_description(folder).files
+    store.add(folder, "unet:lab")
+    assert create_automatic_model("unet:lab", device="cpu").name == "told anew"
+    assert (kept / "log.csv").read_text() == "epoch\n1\n"
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_of_two_imports_of_a_name_one_wins_and_another_is_told(folder, tmp_path, monkeypatch, same):
+    store, real = TrainedStore(), shutil.copyfile
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    if not same:
+        _edit(other, title="new", files={})
+
+    def meanwhile(source, target):
+        monkeypatch.setattr(store_module.shutil, "copyfile", real)
+        store.add(folder, "unet:lab")
+        return real(source, target)
+
+    monkeypatch.setattr(store_module.shutil, "copyfile", meanwhile)
+    if same:
+        assert store.add(other, "unet:lab") == store.find("unet:lab")
+    else:
+        with pytest.raises(UsageError, match="'unet:lab' is another model already"):
+            store.add(other, "unet:lab")
+    assert create_automatic_model("unet:lab", device="cpu").name == "tiny"
+    assert [path.name for path in store.find("unet:lab").parent.iterdir()] == ["lab"]
+
+
+def test_what_killed_imports_have_left_is_no_model_and_goes(folder):
+    store = TrainedStore()
+    old, recent = (store.folder / "unet" / name for name in (".lab.a.tmp", ".lab.b.tmp"))
+    for left in (old, recent):
+        shutil.copytree(folder, left)
+    os.utime(old, (0, 0))
+    assert store.names() == ()
+    store.add(folder, "unet:lab")
+    assert (old.exists(), recent.exists()) == (False, True)  # another import may be at work there
+    assert store.names() == ("unet:lab",)
+
+
+def test_remains_make_way_for_a_model(folder):
+    store = TrainedStore()
+    kept = store.add(folder, "unet:lab")
+    (kept / "model.json").write_text("{")
+    (kept / "more").mkdir()
+    store.add(folder, "unet:lab")
+    assert not (kept / "more").exists()
+    assert create_automatic_model("unet:lab", device="cpu").name == "tiny"
 
 
 @pytest.mark.parametrize("name", ["deeplabv3", "deeplabv3:x", "unet:..", "unet:a/b"])

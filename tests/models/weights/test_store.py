@@ -43,7 +43,7 @@ def test_an_empty_store_says_how_to_get_weights():
         store.find("medsam")
     with pytest.raises(WeightsNotFoundError, match=r"'lite_medsam\.pth' from https://drive.google"):
         store.find("litemedsam")
-    with pytest.raises(WeightsNotFoundError, match=r"import them: .* --as medsam:mine"):
+    with pytest.raises(WeightsNotFoundError, match=r"published are medsam; .* --as medsam:mine"):
         store.find("medsam:mine")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_lungfm.geometry import Structure
-from napari_lungfm.training.automatic.kept import case_mark, read_kept, write_kept
+from napari_lungfm.training.automatic.kept import case_mark, read_kept, remove_others, write_kept
 
 
 @dataclass
@@ -79,3 +79,14 @@ def test_a_write_that_fails_says_why_and_leaves_nothing(tmp_path, file_size_limi
         write_kept(tmp_path / "case", "image", np.zeros(10_000, np.uint8))
     assert caught.value.errno == errno.EFBIG  # numpy itself raises an OSError without a number
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_was_kept_of_other_cases_is_removed(tmp_path) -> None:
+    old, own = f"case-{'0' * 16}", f"case-{'1' * 16}"
+    files = [f"{stem}{end}" for stem in (old, own) for end in (".json", "-image.npy")]
+    others = ["notes.json", f"{old}-other.npy", f"{old}.json.txt", "x-image.npy"]
+    for name in files + others:
+        (tmp_path / name).write_text("")
+    remove_others([tmp_path / own], tmp_path, ("image", "classes"))
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*others, f"{own}.json", f"{own}-image.npy"}

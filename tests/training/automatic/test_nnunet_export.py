@@ -12,6 +12,7 @@ from napari_lungfm.training.automatic.cohort_check import CohortError
 from napari_lungfm.training.automatic.nnunet.export import (
     dataset_name,
     export_cohort,
+    remove_other_cases,
     write_dataset,
 )
 from napari_lungfm.training.automatic.split import split_cases
@@ -122,6 +123,20 @@ def test_cases_that_cannot_be_learnt_from_are_named(make_cohort, tmp_path):
     wrong = {"b": {"without": (3,)}, "d": {"error": CohortError("case 'd': the values [9]")}}
     with pytest.raises(CohortError, match=r"2 of 4 cases.*'b'.*no tumour.*'d'.*\[9\]"):
         export_cohort(make_cohort(*"abcd", **wrong), tmp_path, ALL)
+
+
+def test_what_was_exported_before_is_removed(make_cohort, tmp_path):
+    for name, cases in (("Dataset501_old", "xy"), ("Dataset501_now", "abc")):
+        exported = export_cohort(make_cohort(*cases), tmp_path / name, ALL)
+        write_dataset(tmp_path / name, split_cases(exported, 0.0, seed=0), ALL)
+    (tmp_path / "Dataset501_now" / "imagesTr" / "mine.txt").write_text("")
+    remove_other_cases(tmp_path, "Dataset501_now", exported[:2])
+    assert [path.name for path in tmp_path.iterdir()] == ["Dataset501_now"]
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {
+        *(f"{c}{end}" for c in "ab" for end in (".json", ".nii.gz", "_0000.nii.gz")),
+        "dataset.json", "splits_final.json", "mine.txt",
+    }  # fmt: skip
 
 
 def test_names_of_cohorts_become_names_of_folders():

@@ -223,7 +223,33 @@ def test_a_loss_that_does_not_fall_is_told(tmp_path):
     assert "0.7, is not below that of the first, 0.5" in text
     log.write_text("epoch,train/loss\n1,0.5\n2,0.4\n")
     assert doubts(log, {"a": {"tumour": 0.0}, "b": {"tumour": 0.1}}) == ()
-    assert doubts(tmp_path / "none.csv", None) == ()
+    (text,) = doubts(tmp_path / "none.csv", None)
+    assert text.startswith("nothing was measured: no validation case was set aside")
+
+
+def test_one_epoch_is_said_to_be_one_epoch(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("epoch,step,train/loss\n1,7,0.5\n")
+    (text,) = doubts(log, {"a": {"tumour": 0.5}})
+    assert text.startswith("it was trained for one epoch (7 steps), which shows that")
+
+
+def test_a_model_that_nobody_measured_says_so(train):
+    description = train(changes={"validation": 0.0, "fit": {"epochs": 1, "seed": 1}})
+    assert description.validation is None
+    one, unmeasured = description.notes
+    assert one.startswith("it was trained for one epoch (3 steps)")
+    assert unmeasured.startswith("nothing was measured")
+
+
+def test_cases_of_an_earlier_cohort_are_not_kept(train, tmp_path):
+    prepared = tmp_path / "model" / "run" / "prepared"
+    with pytest.raises(CohortError, match="'c'"):
+        train(names="abc", wrong={"c": {"without": (3,)}})
+    (prepared / "mine-image.npy").write_bytes(b"x")
+    assert {path.name[0] for path in prepared.iterdir()} == {"a", "b", "m"}
+    train(names="bd")
+    assert sorted(path.name[:2] for path in prepared.iterdir()) == ["b-"] * 3 + ["d-"] * 3 + ["mi"]
 
 
 def test_validation_patients_depend_on_seed_and_names_only(tmp_path):

@@ -46,6 +46,12 @@ def test_the_defaults_are_the_publishers():
         ({"fit": {"epochs": 3}}, "fit has no key 'epochs'"),
         ({"bases": "x"}, "there is no key 'bases'; did you mean 'base'"),
         ({"seed": -1}, "seed: "),
+        ({"validation_prompts": ["one-slice"] * 2}, "validation_prompts: .* each once"),
+        (
+            {"prompts": "point", "recipe": {"name": "medsam", "jitter": 5}},
+            "jitter: moves the sides",
+        ),
+        ({"recipe": {"name": "ours", "encoder": "adapters", "rank": 5000}}, "rank: "),
         ({"recipe": {"name": "medsam", "learning_rate": float("inf")}}, "learning_rate: .*finite"),
         ({"recipe": {"name": "medsam", "weight_decay": -0.1}}, "weight_decay: "),
         ({"recipe": {"name": "medsam", "jitter": -1}}, "jitter: "),

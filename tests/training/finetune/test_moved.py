@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from napari_lungfm.training.finetune.finish import told_of_unmoved
 from napari_lungfm.training.finetune.moved import moved_weights
 
 
@@ -24,3 +25,13 @@ def test_what_moved_is_told_by_module():
 def test_other_networks_cannot_be_compared():
     with pytest.raises(ValueError, match="different networks: b"):
         moved_weights({"a": torch.ones(1)}, {"a": torch.ones(1), "b": torch.ones(1)})
+
+
+def test_it_is_said_what_was_trained_and_has_not_moved():
+    before = {"a.w": torch.zeros(3), "b.w": torch.zeros(3), "c.w": torch.zeros(3)}
+    nothing = moved_weights(before, before)
+    assert told_of_unmoved(nothing, {"a"})[0].startswith("no weight moved: the result is its base")
+    some = moved_weights(before, {**before, "a.w": torch.ones(3)})
+    assert told_of_unmoved(some, {"a"}) == ()
+    (note,) = told_of_unmoved(some, {"a", "b"})
+    assert note == "no weight moved of b, though they were to be trained"

@@ -34,6 +34,7 @@ FACTS = (
     "tumour_largest_share", "tumour_slices", "tumour_gaps", "left_lung_ml", "right_lung_ml",
     "lungs_ml", "lungs_swapped", "lungs_cut", "tumour_in_lungs", "own_lungs_dice",
     "own_left_lung_dice", "own_right_lung_dice", "missing_files",
+    "image_hash",
 )  # fmt: skip
 _TOUCHING = np.ones((3, 3, 3), dtype=np.bool_)
 

@@ -1,11 +1,10 @@
 """Any folder of images and masks as a cohort, by a small YAML file."""
 
-import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from glob import escape
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,10 +15,14 @@ from napari_lungfm.benchmark.cohorts.lungs import NONE, OWN
 from napari_lungfm.benchmark.cohorts.prepare import CohortPlan
 from napari_lungfm.benchmark.cohorts.raw import FileRawCase
 from napari_lungfm.benchmark.cohorts.split import SEED
+from napari_lungfm.benchmark.delimited import read_delimited
 from napari_lungfm.datasets.cases import Part
 from napari_lungfm.datasets.file_cohort import FileCase
+from napari_lungfm.datasets.names import CohortName, Seed
 
+ValueT = TypeVar("ValueT")
 _CASE = "{case}"
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _PARTS: Mapping[str, Part | None] = {
     "train": "train", "training": "train", "test": "test", "spare": None, "": None,
 }  # fmt: skip
@@ -32,7 +35,9 @@ class _Strict(BaseModel):
 
 
 class TableSpec(_Strict):
-    """A CSV file with one row per case; its path counts from the YAML file.
+    """A CSV file with a row per case; its path counts from the YAML file.
+
+    Cells may be parted by commas, semicolons or tabulators.
 
     Parameters
     ----------
@@ -67,7 +72,7 @@ class SplitSpec(_Strict):
     case: str = "case"
     column: str = "split"
     test: Annotated[float, Field(gt=0, le=1)] = 0.2
-    seed: int = SEED
+    seed: Seed = SEED
 
 
 class ImportConfig(_Strict):
@@ -78,7 +83,7 @@ class ImportConfig(_Strict):
     """
 
     schema_version: Literal[1] = 1
-    name: Annotated[str, Field(min_length=1)]
+    name: CohortName
     title: str = ""
     image: str
     mask: str | None = None
@@ -162,7 +167,10 @@ def import_cases(
     InputFileError
         If there is no such folder or table, or no image fits the pattern.
     ConfigError
-        If a case is to be excluded that is not there, or a part has an unknown name.
+        If a case is to be excluded that is not there, a part has an unknown name, or a table
+        says two things of one case.
+    DataError
+        If a table is empty or its lines have different numbers of cells.
     """
     root = Path(folder).resolve()
     if not root.is_dir():
@@ -282,10 +290,9 @@ def _attributes(config: ImportConfig, base: Path) -> dict[str, dict[str, Any]]:
     spec = config.attributes
     if spec is None:
         return {}
-    rows = _rows(base / spec.table, spec.case, spec.columns)
     return {
-        name: {column: _plain(row[column]) for column in spec.columns if row[column]}
-        for name, row in rows.items()
+        name: {column: value for column, value in row.items() if value != ""}
+        for name, row in _rows(base / spec.table, spec.case, spec.columns, _plain).items()
     }
 
 
@@ -293,39 +300,58 @@ def _given_parts(config: ImportConfig, base: Path) -> dict[str, Part | None] | N
     spec = config.split
     if spec.table is None:
         return None
-    parts: dict[str, Part | None] = {}
-    for name, row in _rows(base / spec.table, spec.case, (spec.column,)).items():
-        word = row[spec.column].strip().lower()
+    rows = _rows(base / spec.table, spec.case, (spec.column,), _part_of(spec.table))
+    return {name: row[spec.column] for name, row in rows.items()}
+
+
+def _part_of(table: str) -> Callable[[str, str], Part | None]:
+    def part(text: str, name: str) -> Part | None:
+        word = text.lower()
         if word not in _PARTS:
-            msg = f"'{spec.table}': '{word}' of '{name}' is none of train, test and spare"
+            msg = f"'{table}': '{word}' of '{name}' is none of train, test and spare"
             raise ConfigError(msg)
-        parts[name] = _PARTS[word]
-    return parts
+        return _PARTS[word]
+
+    return part
 
 
-def _rows(path: Path, case: str, columns: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Name of the case → its row of a CSV file."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            rows = list(reader)
-            heads = reader.fieldnames or ()
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"cannot read '{path}': {getattr(error, 'strerror', None) or error}"
-        raise InputFileError(msg) from error
-    missing = [column for column in (case, *columns) if column not in heads]
+def _rows(
+    path: Path, case: str, columns: Sequence[str], meaning: Callable[[str, str], ValueT]
+) -> dict[str, dict[str, ValueT]]:
+    """Name of the case → what the columns of its row mean.
+
+    A case may have several rows (one for each lesion, say) as long as these columns agree.
+    """
+    table = read_delimited(path)
+    missing = [column for column in (case, *columns) if column not in table.header]
     if missing:
-        msg = f"'{path}' has no column {', '.join(missing)}; there are: {', '.join(heads)}"
+        heads = ", ".join(table.header)
+        msg = f"'{path}' has no column {', '.join(missing)}; there are: {heads}"
         raise InputFileError(msg)
-    return {
-        row[case]: {column: cast("str", row[column] or "") for column in columns} for row in rows
-    }
+    rows: dict[str, dict[str, ValueT]] = {}
+    lines: dict[str, tuple[int, tuple[str, ...]]] = {}
+    for number, cells in table.rows:
+        texts = {column: cells[table.header.index(column)].strip() for column in (case, *columns)}
+        name = texts[case]
+        row = {column: meaning(texts[column], name) for column in columns}
+        earlier = rows.setdefault(name, row)
+        first, theirs = lines.setdefault(name, (number, cells))
+        for column in columns:
+            if earlier[column] != row[column]:
+                other = theirs[table.header.index(column)].strip()
+                msg = (
+                    f"'{path}': '{name}' stands there twice with another '{column}': '{other}' in "
+                    f"line {first} and '{texts[column]}' in line {number}"
+                )
+                raise ConfigError(msg)
+    return rows
 
 
-def _plain(text: str) -> str | float | int:
+def _plain(text: str, _: str) -> str | float | int:
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             continue
-    return text
+    # Where cells are parted by commas this stood in quotation marks.
+    return float(text.replace(",", ".")) if _DECIMAL_COMMA.fullmatch(text) else text

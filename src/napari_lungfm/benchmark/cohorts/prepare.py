@@ -39,9 +39,11 @@ from napari_lungfm.benchmark.cohorts.split import (
     split_patients,
 )
 from napari_lungfm.benchmark.cohorts.thumbnails import thumbnail
+from napari_lungfm.benchmark.cohorts.twins import on_one_side, twins, with_hash, with_twins
 from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Structure
 from napari_lungfm.io.dicom_objects import atomic_folder
 from napari_lungfm.models.automatic.protocol import SegmentationCancelledError
+from napari_lungfm.models.automatic.trained import hash_image
 
 #: Raised when prepared cases would come out differently: all are then prepared anew.
 PREPARED_VERSION = 1
@@ -122,8 +124,9 @@ def prepare_cohort(
     """Prepare the patients of a cohort, those that were not yet; then split and report.
 
     A patient whose files and options are those of an earlier call is left as it is. One that
-    cannot be used is excluded, with the reason. What is there when the call is interrupted
-    stays, and the same call goes on from there.
+    cannot be used is excluded, with the reason. Where a CT is there under two names, both are
+    flagged, and in a split that is drawn neither is trained on if the other is tested. What is
+    there when the call is interrupted stays, and the same call goes on from there.
 
     Parameters
     ----------
@@ -152,16 +155,20 @@ def prepare_cohort(
     # Refuses names that come twice before any work is done.
     split_patients(plan.name, [c.name for c in cases], n_test=plan.n_test, n_train=plan.n_train)
     claim_folder(root, plan.name, lungs.name)
-    reports, done = [], 0
+    reports: list[CaseReport] = []
+    done = 0
     for number, case in enumerate(sorted(cases, key=lambda each: each.name)):
         if listener is not None:
             listener(number, len(cases), case.name)
         report, now = _prepare(case, root, lungs)
-        reports.append(report)
+        reports.append(with_hash(report, root))
         done += now
     _forget_others(root, reports)
     prepared = [each for each in reports if each.status == "prepared"]
-    split = _split(plan, cases, prepared)
+    drawn, same = _split(plan, cases, prepared), twins(prepared)
+    split = on_one_side(drawn, same)
+    reports = with_twins(reports, same, drawn, split)
+    prepared = [each for each in reports if each.status == "prepared"]
     write_quality(root, plan.title, reports, split, lungs.name)
     if not prepared:
         msg = f"none of the {len(reports)} patients can be used; '{root}/quality.html' says why"
@@ -197,7 +204,7 @@ def _prepare(case: RawCase, root: Path, lungs: LungSource) -> tuple[CaseReport, 
             check_tumour(reading.tumour, reading.source)
             found = lungs.find(reading)
         notes = [str(w.message) for w in caught if issubclass(w.category, LungFMWarning)]
-        facts = checks.measure(reading, found)
+        facts = {**checks.measure(reading, found), "image_hash": hash_image(reading.volume)}
         report = CaseReport(
             case.name, "prepared", fingerprint, "", reading.source, facts, checks.flags(facts),
             [*reading.notes, *dict.fromkeys(notes)], dict(case.attributes),

@@ -67,11 +67,30 @@ class Audit:
         Check by check, in the order of the tables.
     tested
         How many places every check looked at.
+    warnings
+        What of the tables could not be made use of, a sentence each.
     """
 
     source: str
     findings: tuple[Finding, ...]
     tested: dict[str, int]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """What it came to, in one line; that nothing was found says nothing without a test."""
+        # Rows are compared with each other whatever they hold, so these are no test of a value.
+        places = sum(count for name, count in self.tested.items() if name != "repeated")
+        if not places and not self.findings:
+            return (
+                "nothing was tested: there is no IoU, Dice, average or marked value that a check "
+                "knows"
+            )
+        count = len(self.findings)
+        findings = f"{count} finding{'' if count == 1 else 's'}"
+        if not self.findings:
+            return f"{findings} in {places} places that were tested"
+        return f"{findings}; each is a question, not a verdict"
 
     def of(self, check: str) -> tuple[Finding, ...]:
         """Return the findings of one check."""
@@ -81,6 +100,8 @@ class Audit:
         """Return it as plain values."""
         return {
             "source": self.source,
+            "summary": self.summary,
+            "warnings": list(self.warnings),
             "checks": {
                 name: {"question": CHECKS[name], "tested": count, "found": len(self.of(name))}
                 for name, count in self.tested.items()
@@ -123,6 +144,7 @@ def audit(tables: PublishedTables) -> Audit:
         tables.source,
         tuple(finding for result in results.values() for finding in result.findings),
         {name: result.tested for name, result in results.items()},
+        tables.warnings,
     )
 
 

@@ -1,17 +1,17 @@
-"""Published tables as cells.
+r"""Published tables as cells.
 
 A file has one line per row of a table, with columns ``table`` and ``group`` (both may be left
-out) and ``row``, and then one column per structure and metric, ``Lungs IoU`` for instance. A value
-in ``**bold**`` or ``<b>bold</b>`` was printed as the best of its column, one in ``__underlined__``
-or ``<u>underlined</u>`` as the second-best. An empty cell was not reported. Values are compared
+out) and ``row`` (or ``method``, ``model``, or whatever the first column is called), and then one
+column per structure and metric, ``Lungs IoU`` for instance, or the metric alone; units such as
+``(%)`` may follow. A value in ``**bold**``, ``<b>bold</b>`` or ``\textbf{bold}`` was printed as
+the best of its column, one in ``__underlined__``, ``<u>underlined</u>`` or
+``\underline{underlined}`` as the second-best. An empty cell was not reported. Values are compared
 with each other within a table and a group. Of ``0.90 ± 0.02``, ``0.90 (0.02)`` and
 ``0.90 [0.88, 0.92]`` the mean is taken. Cells are parted by commas, semicolons or tabulators;
 numbers have a decimal point or, all of them, a decimal comma.
 """
 
-import csv
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -19,20 +19,19 @@ from types import MappingProxyType
 
 import numpy as np
 
-from napari_lungfm._core.exceptions import DataError, InputFileError
+from napari_lungfm._core.exceptions import DataError
+from napari_lungfm.benchmark.delimited import Delimited, parse_delimited, read_delimited
+from napari_lungfm.benchmark.published.headers import (
+    ALIASES,
+    SMALLER_IS_BETTER,
+    ValueColumn,
+    read_header,
+)
 from napari_lungfm.benchmark.published.values import Mark, PrintedValue, parse_value
 
-#: Columns that say where a value stands.
-PLACES = ("table", "group", "row")
 _AVERAGES = frozenset({"avg", "average", "mean", "overall", "all"})
-_METRICS = MappingProxyType(
-    {"jaccard": "iou", "miou": "iou", "dsc": "dice", "f1": "dice", "dice score": "dice"}
-)
-#: What stands between the cells of a line.
-_DELIMITERS = (",", ";", "\t")
 #: Overlaps above this are per cent, whatever the others of their table are.
 _FRACTIONS = 2.0
-_SMALLER_IS_BETTER = ("hd", "hd95", "assd", "asd", "msd", "rmse", "mae", "error", "distance")
 
 
 @dataclass(frozen=True)
@@ -85,14 +84,14 @@ class Cell:
     def kind(self) -> str:
         """The metric's plain name: ``iou``, ``dice``, or its own in lower case."""
         name = self.metric.strip(" ↑↓").lower()
-        return _METRICS.get(name, name)
+        return ALIASES.get(name, name)
 
     @property
     def larger_is_better(self) -> bool:
         """Whether the column's best value is its largest."""
         if "↓" in self.metric or "↑" in self.metric:
             return "↑" in self.metric
-        return not self.kind.startswith(_SMALLER_IS_BETTER)
+        return not self.kind.startswith(SMALLER_IS_BETTER)
 
     @property
     def place(self) -> str:
@@ -117,11 +116,14 @@ class PublishedTables:
         All values, in the order of the file.
     weights
         Weight of every structure in the averages; empty: not said.
+    warnings
+        What of the file could not be made use of, a sentence each.
     """
 
     source: str
     cells: tuple[Cell, ...]
     weights: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def by(self, *names: str) -> dict[tuple[str, ...], list[Cell]]:
         """Group the cells by some of their attributes, in the order of the file."""
@@ -162,7 +164,8 @@ PAPER = Publication(
 def read_paper() -> PublishedTables:
     """Return Tables II, III and IV of the paper that the benchmark reproduces."""
     text = files(__package__).joinpath(PAPER.file).read_text(encoding="utf-8")
-    return PublishedTables(PAPER.title, _cells(text, PAPER.file), PAPER.weights)
+    cells, warnings = _cells(parse_delimited(text, PAPER.file), PAPER.file)
+    return PublishedTables(PAPER.title, cells, PAPER.weights, warnings)
 
 
 def read_tables(path: Path, weights: Mapping[str, float] | None = None) -> PublishedTables:
@@ -180,96 +183,83 @@ def read_tables(path: Path, weights: Mapping[str, float] | None = None) -> Publi
     InputFileError
         If the file cannot be read.
     DataError
-        If it is not such a file, or the weights name structures that it does not have.
+        If it is empty or not such a file, or the weights name structures that it does not have.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        msg = f"'{path}' cannot be read: {reason}"
-        raise InputFileError(msg) from error
-    cells = _cells(text, str(path))
+    cells, warnings = _cells(read_delimited(path), str(path))
     weights = dict(weights or {})
     unknown = sorted(set(weights) - {cell.structure for cell in cells})
     if unknown:
         msg = f"{path}: no column is of {unknown[0]!r}, which a weight is given for"
         raise DataError(msg)
-    return PublishedTables(str(path), cells, MappingProxyType(weights))
+    return PublishedTables(str(path), cells, MappingProxyType(weights), warnings)
 
 
-def _cells(text: str, source: str) -> tuple[Cell, ...]:
-    delimiter = _delimiter(text)
-    lines = csv.reader(text.splitlines(), strict=True, delimiter=delimiter)
-    try:
-        header = [name.strip() for name in next(lines, [])]
-        rows = [(lines.line_num, line) for line in lines if any(part.strip() for part in line)]
-    except csv.Error as error:
-        msg = f"{source}: line {lines.line_num} is not CSV ({error})"
-        raise DataError(msg) from error
-    columns = _columns(header, source)
+def _cells(table: Delimited, source: str) -> tuple[tuple[Cell, ...], tuple[str, ...]]:
+    """Return the values, and what must be said of columns that are not known."""
+    columns = read_header(table.header, source, table.first_line)
+    texts, kept = _left_out(table, columns.values)
     cells = []
     values: list[tuple[str, PrintedValue]] = []
-    for number, line in rows:
-        if len(line) != len(header):
-            msg = f"{source}: line {number} has {len(line)} columns, the first line {len(header)}"
-            if delimiter == "," and len(line) > len(header):
-                msg += "; put cells with a comma in them into quotation marks, or part cells by ;"
-            raise DataError(msg)
-        where = {name: line[header.index(name)].strip() for name in PLACES if name in header}
-        for index, (structure, metric) in columns.items():
-            if line[index].strip():
-                place = f"{source}: line {number}, {header[index]}"
-                found = parse_value(line[index], place)
+    for number, line in table.rows:
+        where = {name: line[index].strip() for name, index in columns.places.items()}
+        for column in kept:
+            if line[column.index].strip():
+                place = f"{source}: line {number}, {column.heading}"
+                found = parse_value(line[column.index], place)
                 values.append((place, found))
-                cells.append(
-                    Cell(
-                        where.get("table", ""),
-                        where.get("group", ""),
-                        where["row"],
-                        structure,
-                        metric,
-                        found.value,
-                        found.error,
-                        found.printed,
-                        found.mark,
-                        found.percent,
-                        found.spread,
-                    )
-                )
+                cells.append(_cell(where, column, found))
     if not cells:
         msg = f"{source}: there are no values in it"
-        raise DataError(msg)
+        raise DataError(" ".join([f"{msg};" if texts else msg, *texts]))
     _refuse_two_decimals(values)
     _refuse_twice(cells, source)
-    return _as_fractions(cells)
+    percents = {(c.structure, c.metric) for c in kept if c.percent}
+    guessed = [c for c in kept if not c.known]
+    if guessed:
+        texts.append(
+            f"no metric is known in {_quoted(guessed)}: its values are taken as better when "
+            "larger, and only averages, marks and constant differences are tested"
+        )
+    return _as_fractions(cells, percents), tuple(texts)
 
 
-def _delimiter(text: str) -> str:
-    """Return what parts the names of the first line, the comma where that cannot be told."""
-    first = text.partition("\n")[0]
-    counts = {
-        sign: len(names)
-        for sign in _DELIMITERS
-        if "row" in (names := [part.strip(' "\r') for part in first.split(sign)])
-    }
-    return max(counts, key=lambda sign: counts[sign]) if counts else ","
+def _cell(where: Mapping[str, str], column: ValueColumn, found: PrintedValue) -> Cell:
+    return Cell(
+        where.get("table", ""),
+        where.get("group", ""),
+        where["row"],
+        column.structure,
+        column.metric,
+        found.value,
+        found.error,
+        found.printed,
+        found.mark,
+        found.percent,
+        found.spread,
+    )
 
 
-def _columns(header: list[str], source: str) -> dict[int, tuple[str, str]]:
-    """Return the structure and the metric of every column of values."""
-    if "row" not in header or len(set(header)) < len(header):
-        msg = f"{source}: the first line must name the columns, each once, 'row' among them"
-        raise DataError(msg)
-    columns = {}
-    for index, name in enumerate(header):
-        if name in PLACES:
-            continue
-        parts = re.match(r"^(.+?)\s+(\S+(?:\s*[↑↓])?)$", name)
-        if parts is None:
-            msg = f"{source}: column {name!r} is not '<structure> <metric>', such as 'Lungs IoU'"
-            raise DataError(msg)
-        columns[index] = (parts[1], parts[2])
-    return columns
+def _left_out(
+    table: Delimited, columns: Sequence[ValueColumn]
+) -> tuple[list[str], list[ValueColumn]]:
+    """Leave out columns of text, whose headings name no metric."""
+    text = [c for c in columns if not c.known and not _all_values(table, c)]
+    said = [f"left out, being no values of a known metric: {_quoted(text)}"] if text else []
+    return said, [column for column in columns if column not in text]
+
+
+def _all_values(table: Delimited, column: ValueColumn) -> bool:
+    try:
+        for _, line in table.rows:
+            if line[column.index].strip():
+                parse_value(line[column.index], "")
+    except DataError:
+        return False
+    return True
+
+
+def _quoted(columns: Sequence[ValueColumn]) -> str:
+    return ", ".join(f"'{column.heading}'" for column in columns)
 
 
 def _refuse_twice(cells: list[Cell], source: str) -> None:
@@ -297,12 +287,12 @@ def _refuse_two_decimals(cells: list[tuple[str, PrintedValue]]) -> None:
         raise DataError(msg)
 
 
-def _as_fractions(cells: list[Cell]) -> tuple[Cell, ...]:
+def _as_fractions(cells: list[Cell], percents_by_heading: set[tuple[str, str]]) -> tuple[Cell, ...]:
     """Divide overlaps in per cent by 100.
 
-    Those with a percent sign, and those far above 1, which no fraction is. Up to `_FRACTIONS` a
-    value without a sign is of the unit of most overlaps of its table: a fraction above 1 is for
-    the audit to find, and 0.9 among percents may be either.
+    Those with a percent sign, or with one in their heading, and those far above 1, which no
+    fraction is. Up to `_FRACTIONS` a value without a sign is of the unit of most overlaps of its
+    table: a fraction above 1 is for the audit to find, and 0.9 among percents may be either.
     """
     tables: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -311,14 +301,23 @@ def _as_fractions(cells: list[Cell]) -> tuple[Cell, ...]:
     percents = {
         name for name, own in tables.items() if float(np.median([abs(c.value) for c in own])) > 1.0
     }
-    return tuple(_as_fraction(cell, cell.table in percents) for cell in cells)
+    # A heading may say per cent over fractions: it counts where a value of its table is above 1.
+    above = {name for name, own in tables.items() if any(abs(c.value) > 1.0 for c in own)}
+    return tuple(
+        _as_fraction(
+            cell,
+            cell.table in percents,
+            cell.table in above and (cell.structure, cell.metric) in percents_by_heading,
+        )
+        for cell in cells
+    )
 
 
-def _as_fraction(cell: Cell, among_percents: bool) -> Cell:
+def _as_fraction(cell: Cell, among_percents: bool, by_heading: bool) -> Cell:
     if not cell.is_overlap:
         return cell
     size = abs(cell.value)
-    percent = cell.percent or size > _FRACTIONS or (among_percents and size > 1.0)
+    percent = by_heading or cell.percent or size > _FRACTIONS or (among_percents and size > 1.0)
     if not percent:
         return cell
     return replace(cell, value=cell.value / 100.0, error=cell.error / 100.0, percent=True)

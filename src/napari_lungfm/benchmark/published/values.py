@@ -12,7 +12,9 @@ Mark: TypeAlias = Literal["best", "second", ""]
 
 _MARKED: tuple[tuple[re.Pattern[str], Mark], ...] = (
     (re.compile(r"^(?:\*\*|<b>)(.+?)(?:\*\*|</b>)(.*)$"), "best"),
+    (re.compile(r"^\\(?:textbf|mathbf|bm)\{(.+?)\}(.*)$"), "best"),
     (re.compile(r"^(?:__|<u>)(.+?)(?:__|</u>)(.*)$"), "second"),
+    (re.compile(r"^\\(?:underline|uline)\{(.+?)\}(.*)$"), "second"),
 )
 _NUMBER = r"[+\-−]?(?:\d+(?:[.,]\d+)?|[.,]\d+)(?:[eE][+-]?\d+)?"
 _VALUE = re.compile(rf"^(?P<mean>{_NUMBER})\s*(?P<percent>%?)\s*(?P<spread>.*)$")
@@ -68,7 +70,9 @@ def parse_value(text: str, place: str) -> PrintedValue:
     DataError
         If it is no value.
     """
-    plain, mark = text.strip(), ""
+    plain, mark = text.strip().replace(r"\%", "%"), ""
+    if plain.startswith("$") and plain.endswith("$") and plain.count("$") == 2:
+        plain = plain[1:-1].strip()
     for pattern, meaning in _MARKED:
         marked = pattern.match(plain)
         if marked:

@@ -102,7 +102,8 @@ def marks(values: Sequence[float], counts: Sequence[int], column: Column) -> lis
 
     Only methods that were scored on as many cases as the most complete one take part; else a
     method that failed on the hard cases, or has not reached them yet, would win. Values that are
-    written alike rank alike, and second best is the next different value.
+    written alike rank alike, and second best is the next different value. Where higher is better
+    and the best is written as 0, nothing is marked: nobody found anything, or gained anything.
 
     Parameters
     ----------
@@ -122,6 +123,8 @@ def marks(values: Sequence[float], counts: Sequence[int], column: Column) -> lis
     if column.better == 0 or len(known) < 2:
         return [""] * len(shown)
     ranked = sorted(set(known), reverse=column.better > 0)
+    if column.better > 0 and ranked[0] == 0:
+        return [""] * len(shown)
     names: dict[float, Mark] = dict(zip(ranked[:2], ("best", "second"), strict=False))
     return [names.get(value, "") for value in shown]
 

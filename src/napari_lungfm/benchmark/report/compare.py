@@ -1,6 +1,6 @@
-"""Two runs compared on the cases that both have."""
+"""Two runs compared on the units that both have."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -13,7 +13,7 @@ from napari_lungfm._core.exceptions import DataError
 from napari_lungfm.benchmark.report.columns import BY_KEY, interval, number, p_value
 from napari_lungfm.benchmark.report.content import Content, collect
 from napari_lungfm.benchmark.report.folder import atomic_folder
-from napari_lungfm.benchmark.report.scores import ROW
+from napari_lungfm.benchmark.report.scores import ROW, UNIT, case_scores
 from napari_lungfm.benchmark.report.tables import escape_markdown, pipe_table
 from napari_lungfm.benchmark.report.weights import different_weights
 from napari_lungfm.benchmark.store import RunFolder
@@ -23,10 +23,11 @@ from napari_lungfm.evaluation.statistics import holm, mean_intervals, paired_com
 METRICS = ("dice", "iou", "hd95_mm", "nsd_2mm")
 _KEY = ["cohort", "case", "method", "protocol", "seed"]
 _NOTES = (
-    "Per method, prompt protocol and structure, over the cases that both runs have: the mean of "
-    "either, the mean of the paired differences (B − A) with its 95 % BCa interval, and a "
-    "two-sided Wilcoxon signed-rank test, Holm-corrected over all rows of a score. Seeds of a "
-    "case are averaged first; cases undefined in either run are left out."
+    "Per method, prompt protocol and structure, over the units (case and seed) that both runs "
+    "have: the mean of either, the mean of the paired differences (B − A) with its 95 % BCa "
+    "interval, and a two-sided Wilcoxon signed-rank test, Holm-corrected over all rows of a "
+    "score. Seeds of a case are averaged first; cases undefined in either run take no part. Left "
+    "out: units of the row that one run alone has."
 )
 
 
@@ -41,7 +42,7 @@ class ComparisonFiles:
     only_csv
         Units that one run alone has.
     table
-        `compare_cases`.
+        `compare_units`.
     only
         ``run`` (A or B) and the unit's names.
     """
@@ -73,11 +74,11 @@ def compare_runs(a: RunFolder, b: RunFolder, out: Path) -> ComparisonFiles:
         If the folder cannot be written, or holds other files.
     """
     first, second = (collect(run, lambda line: None) for run in (a, b))
-    table = compare_cases(first.cases, second.cases)
+    table = compare_units(first.units, second.units)
     if table.empty:
         msg = (
             f"'{a.root}' and '{b.root}' have no case in common under the same cohort, method, "
-            "protocol and structure, so there is nothing to compare"
+            "protocol, seed and structure, so there is nothing to compare"
         )
         raise DataError(msg)
     only = _only(first, second)
@@ -102,38 +103,56 @@ def compare_runs(a: RunFolder, b: RunFolder, out: Path) -> ComparisonFiles:
     )
 
 
-def compare_cases(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """Compare scores per case.
+def compare_units(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Compare scores per case, made from the units that both runs have.
+
+    A seed that one run alone has would change the mean of its case, and with it the difference,
+    although every unit that both have is the same.
 
     Parameters
     ----------
     a, b
-        `scores.case_scores` of either run.
+        `scores.unit_scores` of either run.
 
     Returns
     -------
     DataFrame
         A row per cohort, protocol, method, structure and ``metric``: ``a`` and ``b`` (means over
         the shared cases), ``difference`` (b − a) with ``low`` and ``high``, ``n``,
-        ``n_undefined``, ``median_difference``, ``effect_size``, ``p_value``, ``p_holm``,
-        ``smallest_possible_p``.
+        ``n_undefined``, ``n_left_out`` (units of the row that one run alone has),
+        ``median_difference``, ``effect_size``, ``p_value``, ``p_holm``, ``smallest_possible_p``.
     """
-    both = a.merge(b, on=[*ROW, "case"], suffixes=("_a", "_b"))
+    columns = [*ROW, "metric", "a", "b", "difference", "low", "high", "n", "n_undefined"]
+    columns += ["n_left_out", "median_difference", "effect_size", "p_value"]
+    columns += ["smallest_possible_p"]
+    both, left_out = _shared_cases(a, b)
     rows = []
     for names, group in both.groupby(ROW, sort=False):
         for metric in METRICS:
             pair = group[[f"{metric}_a", f"{metric}_b"]].to_numpy(dtype=float)
             if np.isnan(pair).all(axis=0).any():
                 continue
-            rows.append({**dict(zip(ROW, names, strict=True)), **_row(metric, pair)})
-    columns = [*ROW, "metric", "a", "b", "difference", "low", "high", "n", "n_undefined"]
-    columns += ["median_difference", "effect_size", "p_value", "smallest_possible_p"]
+            own = {**dict(zip(ROW, names, strict=True)), "n_left_out": left_out.get(names, 0)}
+            rows.append({**own, **_row(metric, pair)})
     table = pd.DataFrame(rows, columns=columns)
     table = table[table["n"] > 0].reset_index(drop=True)
     table["p_holm"] = np.nan
     for _, group in table.groupby("metric", sort=False):
         table.loc[group.index, "p_holm"] = holm(group["p_value"].to_numpy(dtype=float))
     return table
+
+
+def _shared_cases(
+    a: pd.DataFrame, b: pd.DataFrame
+) -> tuple[pd.DataFrame, dict[tuple[Hashable, ...], int]]:
+    """Return the cases of the units that both have, and how many of each row one alone has."""
+    unit = [*UNIT, "structure"]
+    joined = a[unit].merge(b[unit], on=unit, how="outer", indicator="in")
+    lone = joined[joined["in"] != "both"].groupby(ROW).size()
+    shared = joined.loc[joined["in"] == "both", unit]
+    cases = [case_scores(each.merge(shared, on=unit)) for each in (a, b)]
+    both = cases[0].merge(cases[1], on=[*ROW, "case"], suffixes=("_a", "_b"))
+    return both, dict(zip(lone.index, map(int, lone), strict=True))
 
 
 def _row(metric: str, pair: np.ndarray) -> dict[str, object]:
@@ -183,7 +202,7 @@ def _remarks(first: Content, second: Content, only: pd.DataFrame) -> list[str]:
 
 
 _HEADS = ["Method", "Prompts by", "Cohort", "Structure", "Score", "A", "B", "B − A", "95 % CI",
-          "n", "p", "p (Holm)"]  # fmt: skip
+          "n", "left out", "p", "p (Holm)"]  # fmt: skip
 
 
 def _cells(row: "pd.Series[float]") -> list[str]:
@@ -193,7 +212,8 @@ def _cells(row: "pd.Series[float]") -> list[str]:
     p = [p_value(float(row[name])) for name in ("p_value", "p_holm")]
     title = BY_KEY[str(row["metric"])].title
     names = [str(row[name]) for name in ("method", "protocol", "cohort", "structure")]
-    return [*names, title, *values, spread, str(int(row["n"])), *p]
+    counts = [str(int(row[name])) for name in ("n", "n_left_out")]
+    return [*names, title, *values, spread, *counts, *p]
 
 
 def _markdown(table: pd.DataFrame, titles: tuple[str, str], remarks: Sequence[str]) -> str:
@@ -233,10 +253,11 @@ def _html(table: pd.DataFrame, titles: tuple[str, str], remarks: Sequence[str]) 
 
 def _html_row(row: "pd.Series[float]") -> str:
     cells = [escape(cell) for cell in _cells(row)]
-    numbers = [row[k] for k in ("a", "b", "difference", "low", "n", "p_value", "p_holm")]
+    keys = ("a", "b", "difference", "low", "n", "n_left_out", "p_value", "p_holm")
+    numbers = [row[key] for key in keys]
     bold = float(row["p_holm"]) <= 0.05
     text = "".join(f'<td class="t">{cell}</td>' for cell in cells[:5])
     for i, (cell, value) in enumerate(zip(cells[5:], numbers, strict=True)):
-        shown = f"<strong>{cell}</strong>" if bold and i in (2, 6) else cell
+        shown = f"<strong>{cell}</strong>" if bold and i in (2, 7) else cell
         text += f'<td data-v="{value}">{shown}</td>'
     return f"<tr>{text}</tr>"

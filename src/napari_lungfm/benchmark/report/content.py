@@ -74,6 +74,8 @@ class Content:
         `prompting.jitter_points` and `prompting.prompt_points`.
     paper
         The paper's Table II of the cohorts that it has, and all tables of training fractions.
+    damaged
+        Names of the files of records that cannot be read; their units count as not finished.
     """
 
     header: Header
@@ -98,6 +100,7 @@ class Content:
     jitter: pd.DataFrame
     prompts: pd.DataFrame
     paper: Sequence[Table]
+    damaged: Sequence[str] = ()
 
     def part(self, frame: pd.DataFrame, cohort: str) -> pd.DataFrame:
         """Return the rows of one cohort and of the main structure."""
@@ -162,6 +165,7 @@ def collect(run: RunFolder, tell: Tell) -> Content:
         jitter_points(shown),
         prompt_points(shown),
         _paper_tables(summary, tuned),
+        tuple(reading.damaged),
     )
 
 
@@ -189,6 +193,7 @@ class _Reading:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.damaged: list[str] = []
         self.profiles = figures.SliceProfiles()
         self.example = Example()
 
@@ -198,10 +203,13 @@ class _Reading:
             try:
                 # Faster by half than model_validate_json, which keeps no strings for reuse.
                 values = from_json(run.record_file(key, mark).read_bytes())
-                record = _Whole.model_validate(values)
+                record: _Whole | None = _Whole.model_validate(values)
+            except FileNotFoundError:
+                continue  # not finished
             except (OSError, ValueError):
-                continue  # not finished, or damaged, which counts as not finished
-            if record.fingerprint != mark:
+                record = None
+            if record is None or record.fingerprint != mark:
+                self.damaged.append(run.record_file(key, mark).name)  # counts as not finished
                 continue
             yield record
             self.profiles.add(record)
@@ -214,9 +222,10 @@ def _read(run: RunFolder, plan: Plan) -> tuple[_Reading, pd.DataFrame]:
     reading = _Reading()
     results = results_frame(reading.through(run, plan))
     if not reading.records:
+        damaged = f", {len(reading.damaged)} records damaged" if reading.damaged else ""
         msg = (
-            f"no unit of the run '{run.root}' is finished ({len(plan)} planned), so there is "
-            "nothing to report; start or go on with: run"
+            f"no unit of the run '{run.root}' is finished ({len(plan)} planned{damaged}), so there "
+            "is nothing to report; start or go on with: run"
         )
         raise DataError(msg)
     return reading, results

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from napari_lungfm.benchmark.records import Record
 from napari_lungfm.benchmark.report import corrections, paper_text, zhu
+from napari_lungfm.benchmark.report.absent import absent_line, absent_units
 from napari_lungfm.benchmark.report.canvas import inline_svg
 from napari_lungfm.benchmark.report.columns import COLUMNS, DASH, mark_frame, number, p_value
 from napari_lungfm.benchmark.report.comparisons import LEVEL, Family, matrix
@@ -84,7 +85,8 @@ def render(page: Page) -> str:
         paper_heads=paper_text.HEADS,
         paper_notes=paper_text.NOTES,
         paper_title=paper_text.title,
-        units=_unit_rows(content.units, content.structure),
+        units=[*_unit_rows(content.units, content.structure), *_absent_rows(content)],
+        damaged=content.damaged,
         failures=[record for record in content.records if record.status == "failed"],
         failure_kinds=failure_kinds(content.records),
         overlay_rule=page.overlay_rule,
@@ -136,6 +138,7 @@ def _cohort(page: Page, note: CohortNote, marked: pd.DataFrame) -> dict[str, Any
         "zhu": zhu.zhu_rows(content.zhu, content.costs, name),
         "case_notes": _case_notes(content.records, name),
         "remarks": remarks(content.records, name),
+        "absent": absent_line(content.own, name, content.units),
     }
 
 
@@ -222,14 +225,28 @@ def _row_list(looks: Rows) -> list[dict[str, Any]]:
     return [{"look": look, "method": row[0], "protocol": row[1]} for row, look in looks.items()]
 
 
+_UNIT_COLUMNS = [
+    "cohort", "case", "method", "protocol", "seed", "status", "error", "dice", "iou",
+    "slice_dice_mean", "hd95_mm", "nsd_2mm", "volume_difference_ml", "slices_beyond",
+    "reference_volume_ml", "n_prompts",
+]  # fmt: skip
+
+
 def _unit_rows(units: pd.DataFrame, structure: str) -> list[dict[str, Any]]:
     own = in_order(units[units["structure"] == structure])
-    names = [
-        "cohort", "case", "method", "protocol", "seed", "status", "error", "dice", "iou",
-        "slice_dice_mean", "hd95_mm", "nsd_2mm", "volume_difference_ml", "slices_beyond",
-        "reference_volume_ml", "n_prompts",
-    ]  # fmt: skip
-    return [{str(k): v for k, v in row.items()} for row in own[names].to_dict("records")]
+    return [{str(k): v for k, v in row.items()} for row in own[_UNIT_COLUMNS].to_dict("records")]
+
+
+def _absent_rows(content: Content) -> list[dict[str, Any]]:
+    """Units on cases without the structure in their reference: named, without numbers."""
+    status = f"no {content.structure} in the reference"
+    return [
+        dict.fromkeys(_UNIT_COLUMNS, math.nan)
+        | record.key.model_dump()
+        | {"method": record.key.method, "status": status, "error": None}
+        for note in content.header.cohorts
+        for record in absent_units(content.own, note.name, content.structure)
+    ]
 
 
 def _costs(costs: pd.DataFrame, cohort: str, looks: Rows) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from functools import lru_cache
 import pandas as pd
 
 from napari_lungfm.benchmark.published import Cell, PublishedTables, read_paper
+from napari_lungfm.benchmark.records import with_fallback
 from napari_lungfm.benchmark.report.columns import BY_KEY, Column, Mark, marks
 from napari_lungfm.benchmark.report.scores import AVERAGE, LUNGS, TUMOUR
 from napari_lungfm.benchmark.states import training_percent
@@ -111,6 +112,8 @@ class Row:
         Of the tumour's Dice; NaN where there is none.
     percent
         In tables of training fractions.
+    stood_in
+        The model that stood in for it, if one did.
     """
 
     title: str
@@ -120,6 +123,12 @@ class Row:
     paper_row: str = ""
     skill: float = float("nan")
     percent: float | None = None
+    stood_in: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The title, with the model that stood in for it."""
+        return with_fallback(self.title, self.stood_in)
 
     def difference(self, place: Place) -> float | None:
         """Return ours minus the paper's, where both are there."""
@@ -228,6 +237,7 @@ def our_rows(part: pd.DataFrame) -> Iterator[_Named]:
             skill=skill,
             model=str(first["model"]),
             state=str(first["state"]),
+            stood_in=first["stood_in"] if isinstance(first["stood_in"], str) else "",
         )
 
 

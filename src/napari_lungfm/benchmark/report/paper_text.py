@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
+from napari_lungfm._core.files import slug
 from napari_lungfm.benchmark.published import Cell
 from napari_lungfm.benchmark.report.columns import DASH, Mark, interval, number
 from napari_lungfm.benchmark.report.paper import COLUMNS, DIGITS, OurCell, Row, Table
@@ -104,7 +105,7 @@ def title(table: Table) -> str:
 
 
 def _markdown_lines(row: Row) -> Iterator[list[str]]:
-    name = escape_markdown(row.title)
+    name = escape_markdown(row.shown)
     if row.protocol and row.percent is None:
         name += f" ({escape_markdown(row.protocol)})"
     if row.ours:
@@ -146,14 +147,14 @@ def latex(tables: Sequence[Table]) -> str:
     for table in tables:
         rows = [{"protocol": None, "row": row} for row in table.rows]
         caption = escape_tex(f"{title(table)}. {NOTES}")
-        label = f"{table.cohort}-{table.name}-{table.group}"
+        label = f"{slug(table.cohort)}-{table.name}-{slug(table.group)}"
         parts.append(tex_table(caption, label, heads, rows, lambda each: _tex_lines(each["row"])))
     return "\n".join(parts)
 
 
 def _tex_lines(row: Row) -> str:
     lines = []
-    name = escape_tex(row.title)
+    name = escape_tex(row.shown)
     if row.protocol and row.percent is None:
         name += f" ({escape_tex(row.protocol)})"
     if row.ours:
@@ -205,7 +206,7 @@ def html_row(row: Row) -> dict[str, object]:
             }
         )
     return {
-        "method": row.title,
+        "method": row.shown,
         "protocol": row.protocol,
         "paper_only": not row.ours,
         "paper_row": row.paper_row,

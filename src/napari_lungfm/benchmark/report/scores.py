@@ -14,7 +14,7 @@ _SIDES = ("left lung", "right lung")
 UNIT = ["cohort", "protocol", "method", "case", "seed"]
 ROW = ["cohort", "protocol", "method", "structure"]
 #: What stands behind the title of a method.
-METHOD = ["model", "label", "state"]
+METHOD = ["model", "label", "state", "stood_in"]
 
 #: Scores that may be averaged over structures of different size.
 RATIOS = [

@@ -45,7 +45,8 @@ def summarise(records: Sequence[Record]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``cohort``, ``protocol``, ``method``, ``model``, ``label``, ``state``, ``structure``;
+        ``cohort``, ``protocol``, ``method``, ``model``, ``label``, ``state``, ``stood_in`` (the
+        model that stood in for it in any of its units, if one did), ``structure``;
         ``n`` (cases with a defined Dice), ``n_cases``, ``n_units``, ``n_failed`` (cases with a
         failed unit), ``n_failed_units``, ``n_undefined`` (cases that were scored and have no
         Dice: reference and prediction are empty); for each score its mean, ``_low`` and
@@ -104,6 +105,7 @@ def _counts(cases: pd.DataFrame) -> pd.DataFrame:
     grouped = flags.groupby(ROW, sort=False)
     # Not "first", which would take a label from another case where one is missing.
     names = cases.drop_duplicates(ROW)[[*ROW, *METHOD]].reset_index(drop=True)
+    names["stood_in"] = grouped["stood_in"].first().to_numpy()  # of any case, all the same
     counts = ["n", "n_cases", "n_units", "n_failed", "n_failed_units", "n_undefined"]
     return names.join(grouped[counts].sum().reset_index(drop=True).astype(int))
 

@@ -2,11 +2,13 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import pandas as pd
 
+from napari_lungfm._core.files import slug
+from napari_lungfm.benchmark.records import with_fallback
 from napari_lungfm.benchmark.report.columns import (
     BY_KEY,
     COLUMNS,
@@ -71,10 +73,10 @@ def escape_tex(text: str) -> str:
 def paper_rows(summary: pd.DataFrame, cohort: str, marked: pd.DataFrame | None = None) -> list[Row]:
     """Return IoU and Dice of lungs, tumour and average, one entry per method and protocol.
 
-    Empty without lungs. Each entry: ``method``, ``protocol``, ``skill`` (of the tumour), ``n``
-    (cases with a Dice of the tumour) and a list of ``cells`` with ``text``, ``interval``,
-    ``value``, ``mark`` and ``n`` where that differs. ``marked`` is `columns.mark_frame` of the
-    summary, if it is there already.
+    Empty without lungs. Each entry: ``method`` (`shown_method`), ``protocol``, ``skill`` (of the
+    tumour), ``n`` (cases with a Dice of the tumour) and a list of ``cells`` with ``text``,
+    ``interval``, ``value``, ``mark`` and ``n`` where that differs. ``marked`` is
+    `columns.mark_frame` of the summary, if it is there already.
     """
     part = summary[summary["cohort"] == cohort]
     if LUNGS not in set(part["structure"]):
@@ -84,7 +86,7 @@ def paper_rows(summary: pd.DataFrame, cohort: str, marked: pd.DataFrame | None =
     values, marks_of = part.to_dict("records"), marked.to_dict("records")
     rows = []
     groups = part.groupby(["protocol", "method"], sort=False).groups
-    for (protocol, method), group in cast("Groups", groups).items():
+    for (protocol, _), group in cast("Groups", groups).items():
         own = {str(values[places[i]]["structure"]): places[i] for i in group}
         tumour = values[own[TUMOUR]] if TUMOUR in own else {}
         n = int(tumour.get("dice_n", 0))
@@ -94,7 +96,8 @@ def paper_rows(summary: pd.DataFrame, cohort: str, marked: pd.DataFrame | None =
             for structure in _PAPER_STRUCTURES
         ]
         skill = float(tumour.get("skill", math.nan))
-        row = {"method": method, "protocol": protocol, "cells": cells, "skill": skill, "n": n}
+        shown = shown_method(next(values[place] for place in own.values()))
+        row = {"method": shown, "protocol": protocol, "cells": cells, "skill": skill, "n": n}
         rows.append(row)
     return rows
 
@@ -117,13 +120,19 @@ def _paper_cell(
     }
 
 
+def shown_method(values: Mapping[Any, Any]) -> str:
+    """Return the method of a row of the summary, with the model that stood in for it."""
+    return with_fallback(str(values["method"]), values.get("stood_in"))
+
+
 def main_rows(summary: pd.DataFrame, cohort: str, marked: pd.DataFrame | None = None) -> list[Row]:
     """Return the main table of a cohort: one entry per method and protocol.
 
-    Each entry has ``method``, ``protocol``, ``n``, ``n_failed``, ``n_undefined``, ``seconds``,
-    ``baseline`` (it sees the prompt alone), ``incomplete`` (scored on fewer cases than another
-    method under the same protocol) and ``cells`` (one per entry of `COLUMNS`) with ``value``,
-    ``text``, ``interval``, ``mark`` and ``n`` where that differs from the n of the row.
+    Each entry has ``method`` (`shown_method`), ``protocol``, ``n``, ``n_failed``,
+    ``n_undefined``, ``seconds``, ``baseline`` (it sees the prompt alone), ``incomplete`` (scored
+    on fewer cases than another method under the same protocol) and ``cells`` (one per entry of
+    `COLUMNS`) with ``value``, ``text``, ``interval``, ``mark`` and ``n`` where that differs from
+    the n of the row.
     ``marked`` is `columns.mark_frame` of the summary, if it is there already.
     """
     part = summary[(summary["cohort"] == cohort)]
@@ -133,7 +142,7 @@ def main_rows(summary: pd.DataFrame, cohort: str, marked: pd.DataFrame | None = 
     for values, own in zip(part.to_dict("records"), marked.to_dict("records"), strict=True):
         cells = [_main_cell(values, column, own[column.key]) for column in COLUMNS]
         names = ("method", "protocol", "n", "n_failed", "n_undefined", "seconds")
-        row = {name: values[name] for name in names}
+        row = {name: values[name] for name in names} | {"method": shown_method(values)}
         rows.append({**row, "cells": cells, "baseline": values["model"] in BASELINES})
     most: dict[str, int] = {}
     for row in rows:
@@ -228,14 +237,14 @@ def latex(summary: pd.DataFrame, cohort: str, title: str, notes: list[str]) -> s
     rows = main_rows(summary, cohort)
     heads = ["Method", *(_tex_heading(c) for c in COLUMNS), "$n$", "failed", "undef."]
     text = tex_table(
-        escape_tex(caption + " ".join(notes)), f"{cohort}-main", heads, rows, _tex_main_row
+        escape_tex(caption + " ".join(notes)), f"{slug(cohort)}-main", heads, rows, _tex_main_row
     )
     joint = paper_rows(summary, cohort)
     if joint:
         names = [f"{s} {k}" for k in ("IoU", "Dice") for s in ("Lungs", "Tumour", "Avg.")]
         heads = ["Method", *(f"{name} $\\uparrow$" for name in names), "Skill", "$n$"]
         note = f"{cohort}. Lungs: mean of left and right; Avg.: (2 Lungs + Tumour)/3."
-        label = f"{cohort}-structures"
+        label = f"{slug(cohort)}-structures"
         text += "\n" + tex_table(escape_tex(note), label, heads, joint, _tex_joint_row)
     return "% Needs \\usepackage{booktabs}.\n" + text
 
@@ -252,8 +261,11 @@ def tex_table(
     rows: list[Row],
     write_row: Callable[[Row], str],
 ) -> str:
-    """Return a table of LaTeX; rows with a ``protocol`` are headed by it."""
-    name = re.sub(r"[^A-Za-z0-9-]+", "-", label).strip("-")
+    """Return a table of LaTeX; rows with a ``protocol`` are headed by it.
+
+    Names in ``label`` are slugs, so that labels differ where the names do.
+    """
+    name = re.sub(r"[^A-Za-z0-9.+_-]+", "-", label)
     lines = [
         r"\begin{table*}[t]",
         r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",

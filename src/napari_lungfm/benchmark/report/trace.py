@@ -75,7 +75,14 @@ def trace(
     wanted = find_metric(metric, protocol)
     free = against is not None or wanted.kind == "rank"
     own = plan.protocol_of(method, protocol, free=free)
-    _refuse(wanted, subgroup=subgroup, seed=seed, against=against, against_run=against_run)
+    _refuse(
+        wanted,
+        method=method,
+        subgroup=subgroup,
+        seed=seed,
+        against=against,
+        against_run=against_run,
+    )
     group, cases = (None, None) if subgroup is None else _subgroup(run, plan, subgroup)
     every = None if wanted.kind == "weights" else own
     row = Row(plan, method, every, structure, cases)
@@ -97,6 +104,7 @@ def trace(
 def _refuse(
     metric: Metric,
     *,
+    method: str,
     subgroup: str | None,
     seed: int | None,
     against: str | None,
@@ -105,7 +113,9 @@ def _refuse(
     """Refuse what no table has."""
     msg = ""
     tested = against is not None or against_run is not None
-    if against is not None and against_run is not None:
+    if against is not None and against == method:
+        msg = f"--against '{against}' is the same method as --method; give another one"
+    elif against is not None and against_run is not None:
         msg = "--against is a method of this run, --against-run another run: give one of them"
     elif tested and metric.kind == "skill":
         msg = "skill has its own baseline; leave --against out, or compare the dice"
@@ -123,6 +133,7 @@ def _found(row: Row, metric: Metric) -> Trace:
     values = row.values(metric)
     defined = values.defined
     known = defined[np.isfinite(defined)]
+    failed = _failed(row, values)
     return Trace(
         row.plan.cohort,
         row.method,
@@ -132,10 +143,23 @@ def _found(row: Row, metric: Metric) -> Trace:
         _value(row, metric, values),
         float(known.mean()) if len(known) else None,
         len(defined),
-        len(values.each) - len(defined),
+        len(values.each) - len(defined) - failed,
+        failed,
         row.units(values),
         origin=_origin(metric, values),
     )
+
+
+def _failed(row: Row, values: Values) -> int:
+    """Count what has no value because it failed."""
+    lost = values.each[values.each.isna()]
+    failed = [record.key for record in row.records if record.status == "failed"]
+    if values.of == "cases":
+        without = {(k.case) for k in failed if np.isnan(values.units.get((k.case, k.seed), np.nan))}
+        return len(without & set(lost.index))
+    if values.of == "units":
+        return min(len(failed), len(lost))
+    return 0
 
 
 def _value(row: Row, metric: Metric, values: Values) -> float | None:

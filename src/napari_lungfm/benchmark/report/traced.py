@@ -70,7 +70,10 @@ class Trace:
         Mean of the values as tables have it: seeds averaged per case, undefined ones left out. Of
         skill and ranks it is the mean Dice over the cases that the other rows have too.
     n, n_undefined
-        Cases (of costs: units, of seeds: seeds) in the number, and those left out.
+        Cases (of costs: units, of seeds: seeds) in the number, and those left out: undefined ones
+        or, beside other rows, those that not all of the rows have.
+    n_failed
+        Cases or units that are left out because they failed; not beside other rows.
     units
         The records, case by case.
     others
@@ -92,6 +95,7 @@ class Trace:
     mean: float | None
     n: int
     n_undefined: int
+    n_failed: int = 0
     units: tuple[TracedUnit, ...] = field(default=())
     subgroup: str | None = None
     others: tuple[OtherRow, ...] = ()

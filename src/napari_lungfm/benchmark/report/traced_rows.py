@@ -1,6 +1,7 @@
 """The rows of tables: their units in the plan, and the records of these."""
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from napari_lungfm._core.exceptions import DataError, UsageError
 from napari_lungfm.benchmark.records import Record, StructureResult, ZhuResult
 from napari_lungfm.benchmark.report.scores import TUMOUR, unscored
 from napari_lungfm.benchmark.report.traced import TracedUnit
-from napari_lungfm.benchmark.report.traced_values import PARTS, Metric, Values, values_of
+from napari_lungfm.benchmark.report.traced_values import PARTS, Key, Metric, Values, values_of
 from napari_lungfm.benchmark.store import RunFolder
 from napari_lungfm.evaluation.prompt_protocols import NO_PROMPTS, is_zhu_validation
 
@@ -155,6 +156,12 @@ class Row:
         if not self.records:
             msg = f"no case of the subgroup has a finished unit of '{method}' under '{protocol}'"
             raise DataError(msg)
+
+    def only(self, units: set[Key]) -> "Row":
+        """Return the row with the records of these units alone (case and seed)."""
+        part = copy(self)
+        part.records = [r for r in self.records if (r.key.case, r.key.seed) in units]
+        return part
 
     def values(self, metric: Metric) -> Values:
         """Return the values of a metric; see `traced_values.values_of`."""

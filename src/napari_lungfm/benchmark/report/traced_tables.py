@@ -8,7 +8,7 @@ import pandas as pd
 
 from napari_lungfm._core.exceptions import DataError, UsageError
 from napari_lungfm.benchmark.records import Record
-from napari_lungfm.benchmark.report.compare import METRICS, compare_cases
+from napari_lungfm.benchmark.report.compare import METRICS, compare_units
 from napari_lungfm.benchmark.report.comparisons import Family, families
 from napari_lungfm.benchmark.report.fractions import Curve, curves
 from napari_lungfm.benchmark.report.paper import Table, table_two
@@ -55,6 +55,7 @@ def beside_the_baseline(found: Trace, row: Row) -> Trace:
         mean=_mean_of(mine, both),
         n=len(both),
         n_undefined=len(mine) - len(both),
+        n_failed=0,
         units=row.units(row.values(_DICE), both),
         others=(_other(other, counted, _mean_of(theirs, both), both),),
         origin="(mean − mean of the baseline) / (1 − mean of the baseline), over the same cases",
@@ -85,6 +86,7 @@ def ranked(found: Trace, row: Row, metric: Metric, protocol: str) -> Trace:
         mean=finite(of_method["mean"]),
         n=ranks.n_cases,
         n_undefined=ranks.n_undefined,
+        n_failed=0,
         units=row.units(row.values(_DICE), both),
         others=tuple(
             _other(other, _DICE, finite(ranks.table.at[other.method, "mean"]), both)
@@ -151,6 +153,7 @@ def beside_another(found: Trace, row: Row, other: Row, metric: Metric, protocol:
         mean=float(shared["a"].mean()),
         n=len(shared),
         n_undefined=len(mine.each) - len(shared),
+        n_failed=0,
         units=row.units(mine, both),
         others=(_other(other, metric, float(shared["b"].mean()), both),),
         comparison=values | _of_parts(row, other),
@@ -186,8 +189,7 @@ def beside_another_run(found: Trace, row: Row, metric: Metric, other: RunFolder)
     if metric.column not in METRICS:
         msg = f"two runs are compared by {', '.join(METRICS)}, not by '{metric.name}'"
         raise UsageError(msg)
-    scores = [case_scores(unit_scores(run.load())) for run in (row.plan.run, other)]
-    table = compare_cases(*scores)
+    table = compare_units(*(unit_scores(run.load()) for run in (row.plan.run, other)))
     wanted = (row.plan.cohort, row.protocol, row.method, row.structure, metric.column)
     own = table[table[[*ROW, "metric"]].apply(tuple, axis=1) == wanted] if len(table) else table
     if own.empty:
@@ -196,6 +198,8 @@ def beside_another_run(found: Trace, row: Row, metric: Metric, other: RunFolder)
     line = own.iloc[0]
     theirs = Row(PlannedUnits(other, row.plan.cohort, None), row.method, row.protocol,
                  row.structure)  # fmt: skip
+    in_both = set(row.values(metric).units) & set(theirs.values(metric).units)
+    row, theirs = (each.only(in_both) for each in (row, theirs))
     values = [each.values(metric) for each in (row, theirs)]
     shared = pd.DataFrame({"a": values[0].each, "b": values[1].each}).dropna()
     both = {str(case) for case in shared.index}
@@ -207,11 +211,13 @@ def beside_another_run(found: Trace, row: Row, metric: Metric, other: RunFolder)
         mean=float(line["a"]),
         n=int(line["n"]),
         n_undefined=int(line["n_undefined"]),
+        n_failed=0,
         units=row.units(values[0], both),
         others=(replace(second, run=str(other.root)),),
         comparison={str(name): finite(line[name]) for name in numbers},
         origin=(
-            "B minus A, case by case: 95 % BCa interval of the mean difference "
+            "B minus A, case by case over the units that both runs have, "
+            f"{int(line['n_left_out'])} left out: 95 % BCa interval of the mean difference "
             f"({N_RESAMPLES} bootstrap samples, seed 0), Wilcoxon's signed-rank test; Holm's "
             f"correction for all {int((table['metric'] == metric.column).sum())} rows of the score"
         ),

@@ -15,6 +15,7 @@ import pandas as pd
 from napari_lungfm._core.files import slug
 from napari_lungfm.benchmark.records import Record
 from napari_lungfm.benchmark.report import html, paper_text, tables
+from napari_lungfm.benchmark.report.absent import absent_line
 from napari_lungfm.benchmark.report.comparisons import Family, families, pairs_frame, ranks_frame
 from napari_lungfm.benchmark.report.content import Content, Tell, collect
 from napari_lungfm.benchmark.report.folder import atomic_folder
@@ -55,6 +56,8 @@ class ReportFiles:
         Units of the plan, and those with a record.
     failures
         Records of failed units, without the lists of their slices and prompts.
+    damaged
+        Names of the files of records that cannot be read; their units count as not finished.
     tables
         Markdown and LaTeX tables, two per cohort, and one of its units under ``zhu-validation``.
     figures
@@ -75,6 +78,7 @@ class ReportFiles:
     n_planned: int
     n_done: int
     failures: tuple[Record, ...]
+    damaged: tuple[str, ...]
     tables: tuple[Path, ...]
     figures: tuple[Path, ...]
 
@@ -195,6 +199,7 @@ def _files(folder: Path, content: Content) -> ReportFiles:
         n_planned=content.header.n_planned,
         n_done=content.header.n_done,
         failures=tuple(r for r in content.records if r.status == "failed"),
+        damaged=tuple(content.damaged),
         tables=tuple(sorted((folder / "tables").iterdir())),
         figures=tuple(sorted((folder / "figures").iterdir())),
     )
@@ -252,7 +257,11 @@ def _write_tables(folder: Path, content: Content) -> None:
     place = folder / "tables"
     place.mkdir()
     for note in content.header.cohorts:
-        notes = [*_table_notes(content.header), *remarks(content.records, note.name)]
+        notes = [
+            *_table_notes(content.header),
+            *remarks(content.records, note.name),
+            *absent_line(content.own, note.name, content.units),
+        ]
         arguments = (content.summary, note.name, note.title, notes)
         for suffix, make in ((".md", tables.markdown), (".tex", tables.latex)):
             path = place / f"{slug(note.name)}{suffix}"

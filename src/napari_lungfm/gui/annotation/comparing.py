@@ -1,10 +1,10 @@
 """Masks of several origins: scored against the reference, or against each other."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from napari.layers import Labels
@@ -18,13 +18,22 @@ from napari_lungfm.evaluation.consensus import (
     disagreement,
 )
 from napari_lungfm.geometry import LUNG_LABELS, LabelMap, Volume
+from napari_lungfm.gui.annotation.asked import (
+    Asked,
+    LabelsOf,
+    Source,
+    listed,
+    masks_of,
+    needed_mask,
+)
+from napari_lungfm.gui.annotation.choices import Choices
 from napari_lungfm.gui.annotation.controller import Controller
 from napari_lungfm.gui.annotation.errors import LayerError
 from napari_lungfm.gui.annotation.facts import Annotation
 from napari_lungfm.gui.annotation.images import placement_of, reference_of
 from napari_lungfm.gui.annotation.jobs import Job, JobContext, JobQueue
 from napari_lungfm.gui.annotation.layers import MADE, is_ours
-from napari_lungfm.gui.annotation.matching import derivation_of, matching_label, structure_named
+from napari_lungfm.gui.annotation.matching import Claims, derivation_of, structure_named
 from napari_lungfm.gui.annotation.models import model_choices
 from napari_lungfm.gui.annotation.notices import Notice, explain
 from napari_lungfm.gui.annotation.remarks import remark_on
@@ -37,14 +46,12 @@ from napari_lungfm.models.weights import WeightStore
 from napari_lungfm.plugin.derived import Derivation
 from napari_lungfm.plugin.layer_geometry import info_of_layer
 
+#: What its messages are about; see `Notice`.
+COMPARE = "compare"
 #: The mask that is being drawn, in the table.
 ANNOTATION = "annotation"
 #: Automatic models that are made of two stored ones.
 _OF_TWO_FILES = ("lungmask:LTRCLobes_R231",)
-#: Where a mask comes from: labels of which it is one, or what makes it.
-_Source: TypeAlias = LabelMap | Callable[[], MaskArray]
-#: Label and name of the structure that is asked for.
-_Asked: TypeAlias = tuple[int, str]
 
 
 @dataclass(frozen=True)
@@ -79,8 +86,9 @@ def computable() -> tuple[Computable, ...]:
 def automatic_choices() -> tuple[str, ...]:
     """Return the automatic models that are installed and trained here, trained ones first."""
     trained = [name for name in TrainedStore().names() if is_automatic(name)]
-    stored = WeightStore().names()
-    published = [*stored, *(name for name in _OF_TWO_FILES if {*needed_weights(name)} <= {*stored})]
+    stored = {*WeightStore().names()}
+    single = sorted(name for name in stored if needed_weights(name) == (name,))
+    published = [*single, *(name for name in _OF_TWO_FILES if {*needed_weights(name)} <= stored)]
     here = [name for name in published if is_automatic(name)]
     return (*trained, *here, "lungs-classical")
 
@@ -94,6 +102,8 @@ class Comparing:
         What is annotated.
     background
         Does the computing.
+    choices
+        Structures that were chosen by hand.
     """
 
     #: The table: whether it is of pairs, and a list of `Row`.
@@ -101,8 +111,8 @@ class Comparing:
     #: Share of a model's work that is done, ``None`` when it has ended.
     progressed = Signal(object)
 
-    def __init__(self, controller: Controller, background: JobQueue) -> None:
-        self._controller, self._background = controller, background
+    def __init__(self, controller: Controller, background: JobQueue, choices: Choices) -> None:
+        self._controller, self._background, self._choices = controller, background, choices
         self._job: Job[Any] | None = None
         self._contour = 0
         self.reference: Labels | None = None
@@ -139,20 +149,24 @@ class Comparing:
         reference = self.reference.name if self.reference is not None else ""
 
         def work(_: JobContext) -> list[Row]:
-            wanted = None if truth is None else _needed(truth, asked, reference)
-            masks = _masks(sources, asked)
+            wanted = None if truth is None else needed_mask(truth, asked, reference)
+            masks = masks_of(sources, asked)
             return (
                 pair_rows(masks, volume) if wanted is None else rows_against(wanted, masks, volume)
             )
 
         self._run(work, lambda rows: self.compared.emit(pairs, rows))
 
-    def _asked(self, label: int) -> _Asked:
-        return label, self.structures().get(label, f"label {label}")
+    def _asked(self, label: int) -> Asked:
+        name = self.structures().get(label, f"label {label}")
+        return Asked(label, name, self._choices.claims())
 
-    def _sources(self, here: Annotation, label: int, *, voting: bool = False) -> dict[str, _Source]:
+    def _labels(self, layer: Labels, found: LabelMap) -> LabelsOf:
+        return LabelsOf(found, self._choices.of(layer, found.labels))
+
+    def _sources(self, here: Annotation, label: int, *, voting: bool = False) -> dict[str, Source]:
         """Name → where a mask comes from, or a vote; nothing is searched through yet."""
-        found: dict[str, _Source] = {}
+        found: dict[str, Source] = {}
         obj, shape = self._controller.objects.get(label), here.volume.shape
         if obj is not None and obj.masks:
             found[ANNOTATION] = lambda: obj.mask(shape)
@@ -161,16 +175,16 @@ class Comparing:
             if derived == "disagreement" or (voting and derived):
                 continue
             with contextlib.suppress(LungFMError):  # a mask of another image is none to compare
-                found[layer.name] = reference_of(layer, here.volume)
+                found[layer.name] = self._labels(layer, reference_of(layer, here.volume))
         return found
 
-    def _reference_map(self, here: Annotation) -> LabelMap | None:
+    def _reference_map(self, here: Annotation) -> LabelsOf | None:
         if self.reference is None:
             return None
         try:
-            return _mask_layer(self.reference, here.volume)
+            return self._labels(self.reference, _mask_layer(self.reference, here.volume))
         except LungFMError as error:
-            self._controller.noticed.emit(explain(error))
+            self._say_error(error)
             return None
 
     # ------------------------------------------------------------------ new layers
@@ -184,9 +198,9 @@ class Comparing:
 
         def done(mask: MaskArray) -> None:
             labels = mask.astype(np.uint8) * np.uint8(label)
-            self._add(labels, name, here, dict([asked]), "consensus")
+            self._add(labels, name, here, {label: asked.name}, "consensus")
 
-        self._run(lambda _: consensus(several(_masks(sources, asked)), method).mask, done)
+        self._run(lambda _: consensus(several(masks_of(sources, asked)), method).mask, done)
 
     def disagreement(self, label: int) -> None:
         """Add a layer of the voxels on which masks, and the reference if any, disagree."""
@@ -199,7 +213,7 @@ class Comparing:
         if truth is not None and reference is not None and derivation_of(reference) is None:
             sources[reference.name] = truth
         self._run(
-            lambda _: disagreement(several(_masks(sources, asked))),
+            lambda _: disagreement(several(masks_of(sources, asked))),
             lambda votes: self._add(votes, "disagreement", here, derived="disagreement"),
         )
 
@@ -234,12 +248,12 @@ class Comparing:
             self._ended()
             found, remark = answer
             self._add(found.array, wanted.title, here, found.labels)
-            text = f"'{wanted.title}' found {_listed(found)}. {remark}".strip()
+            text = f"'{wanted.title}' found {listed(found)}. {remark}".strip()
             self._say("warning" if remark else "done", text)
 
         def failed(error: BaseException) -> None:
             self._ended()
-            self._controller.noticed.emit(explain(error))
+            self._say_error(error)
 
         self.progressed.emit(0.0)
         self._job = self._background.submit(work, done, failed)
@@ -255,18 +269,19 @@ class Comparing:
         if here is None:
             return
         try:
-            labels = _mask_layer(layer, here.volume)
+            labels = self._labels(layer, _mask_layer(layer, here.volume))
         except LungFMError as error:
-            self._controller.noticed.emit(explain(error))
+            self._say_error(error)
             return
-        name, asked = layer.name, self._asked(label)
+        # Whose the mask may be: a copy of another object's is a beginning like any other.
+        name, asked = layer.name, replace(self._asked(label), claims=Claims())
 
         def done(mask: MaskArray) -> None:
             if self._controller.annotation is here:
                 layer.visible = False
                 self._controller.start_from(mask, name)
 
-        self._run(lambda _: _needed(labels, asked, name), done)
+        self._run(lambda _: needed_mask(labels, asked, name), done)
 
     def outlines(self, *, only: bool) -> None:
         """Show all masks as outlines, or filled; those that are computed later as well."""
@@ -280,9 +295,7 @@ class Comparing:
         return self._controller.begin()
 
     def _run(self, work: Callable[[JobContext], Any], done: Callable[[Any], None]) -> None:
-        self._background.submit(
-            work, done, lambda error: self._controller.noticed.emit(explain(error))
-        )
+        self._background.submit(work, done, self._say_error)
 
     def _ended(self) -> None:
         self._job = None
@@ -315,7 +328,10 @@ class Comparing:
         viewer.layers.selection.active = active
 
     def _say(self, level: Any, text: str) -> None:
-        self._controller.noticed.emit(Notice(level, text))
+        self._controller.noticed.emit(Notice(level, text, COMPARE))
+
+    def _say_error(self, error: BaseException) -> None:
+        self._controller.noticed.emit(replace(explain(error), about=COMPARE))
 
 
 def _percent(context: JobContext, tell: Callable[[float], None]) -> ProgressCallback:
@@ -338,33 +354,3 @@ def _mask_layer(layer: Labels, volume: Volume) -> LabelMap:
         msg = f"'{layer.name}' shows where masks disagree, it is no mask; choose a mask instead"
         raise LayerError(msg)
     return reference_of(layer, volume)
-
-
-def _structure(label_map: LabelMap, asked: _Asked) -> MaskArray | None:
-    """Return the mask of a structure, ``None`` where the map does not have it."""
-    found = matching_label(label_map.labels, label_map.present(), *asked)
-    return None if found is None else label_map.mask(found)
-
-
-def _needed(label_map: LabelMap, asked: _Asked, name: str) -> MaskArray:
-    mask = _structure(label_map, asked)
-    if mask is None:
-        msg = (
-            f"'{name}' does not have this structure ('{asked[1]}'), it has {_listed(label_map)}: "
-            "choose another structure or mask"
-        )
-        raise LayerError(msg)
-    return mask
-
-
-def _masks(sources: Mapping[str, _Source], asked: _Asked) -> dict[str, MaskArray]:
-    made = {
-        name: _structure(source, asked) if isinstance(source, LabelMap) else source()
-        for name, source in sources.items()
-    }
-    return {name: mask for name, mask in made.items() if mask is not None}
-
-
-def _listed(found: LabelMap) -> str:
-    names: Sequence[str] = [found.labels.get(v, f"label {v}") for v in found.present()]
-    return ", ".join(names) or "nothing"

@@ -7,7 +7,7 @@ from napari.components import ViewerModel
 from napari_lungfm.gui.annotation.bench_view import counted
 from napari_lungfm.gui.annotation.drawn import box_of, click_of, lies_outside
 from napari_lungfm.gui.annotation.facts import Walking
-from napari_lungfm.gui.annotation.hand_edits import HandEdits
+from napari_lungfm.gui.annotation.hand_edits import HandEdits, told_locked
 from napari_lungfm.gui.annotation.jobs import Deliver
 from napari_lungfm.gui.annotation.layers import AnnotationLayers
 from napari_lungfm.gui.annotation.session_files import SessionFiles
@@ -42,6 +42,11 @@ class Controller(Workbench):
     def propagation(self) -> Walking | None:
         """How far the propagation is that is under way."""
         return self._walks.now
+
+    @property
+    def under_way(self) -> bool:
+        """Whether something is being done that another image would break off."""
+        return super().under_way or self._walks.now is not None
 
     @property
     def tool(self) -> Tool:
@@ -106,7 +111,12 @@ class Controller(Workbench):
             self._click = tool
         here.layers.next_box(self.active or 3, {self.active: self.colour_of(self.active)})
         take(tool, self.viewer, here.layers)
+        if tool is not Tool.LOOK:
+            here.layers.surface()
         problem = here.view.problem if tool.prompts else None
+        obj = self.active_object
+        if problem is None and tool is not Tool.LOOK and obj is not None and obj.locked is not None:
+            problem = told_locked(obj)
         if problem:
             self.say("warning", problem)
         elif here.ready:
@@ -134,8 +144,9 @@ class Controller(Workbench):
         here = self.annotation
         if here is None:
             return None
+        here.layers.surface()
         box = box_of(corners, here.volume.shape)
-        problem = here.view.problem
+        problem = here.view.problem or here.view.why_another([corners.mean(axis=0), *corners])
         if problem is None and kind == "line":
             problem = "A line has no area: press B, then drag a box around the tumour."
         elif problem is None and box is None:
@@ -157,8 +168,9 @@ class Controller(Workbench):
         here = self.annotation
         if here is None:
             return None
+        here.layers.surface()
         click = click_of(place, here.volume.shape, positive=positive)
-        problem = here.view.problem
+        problem = here.view.problem or here.view.why_another([place])
         if problem is None and click is None:
             problem = "This click is outside the image."
         if problem:
@@ -200,8 +212,9 @@ class Controller(Workbench):
         if here is None or self.active_object is None:
             self.say("warning", "There is no object yet: draw a box around the tumour first.")
             return
-        if not here.view.is_axial:
-            self.say("warning", here.view.problem or "")
+        problem = here.view.why_another() if here.view.is_axial else here.view.problem or ""
+        if problem is not None:
+            self.say("warning", problem)
             return
         self._prompt([Stop(here.view.z)])
 
@@ -258,8 +271,21 @@ class Controller(Workbench):
         def done(report: Report) -> None:
             self.acted(report, "object")
             self.choose(list(self.objects)[-1])
+            self._begin_object()
 
         self.submit(lambda _: self.engine.act(lambda s: _new_object(s, name) and None), done)
+
+    def _begin_object(self) -> None:
+        """Have the tool in hand that a new object begins with, and say so."""
+        here, obj = self.annotation, self.active_object
+        if here is None or obj is None:
+            return
+        if self.tool is Tool.BRUSH:
+            self.say("hint", f"'{obj.name}': paint it, or press B and drag a box around it.")
+            return
+        self.use(Tool.BOX)
+        if here.view.problem is None:
+            self.say("hint", f"'{obj.name}': drag a box around it on one slice.")
 
     def rename(self, label: int, name: str) -> None:
         """Give an object another name."""

@@ -4,7 +4,10 @@ import weakref
 from pathlib import Path
 
 from napari.components import ViewerModel
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
+
+#: Where a mask layer says in which session's file its masks are, as long as nobody edits it.
+KEPT = "napari-lungfm-kept"
 
 
 class EndedMasks:
@@ -26,13 +29,22 @@ class EndedMasks:
             return
         left = (weakref.ref(image), weakref.ref(layer), log)
         self._left.append(left)
+        layer.metadata[KEPT] = str(log)
 
         def edited(_: object = None) -> None:  # what was changed since is in no session
+            shown = left[1]()
+            if shown is not None:
+                shown.metadata.pop(KEPT, None)
             if left in self._left:
                 self._left.remove(left)
 
         for event in (layer.events.paint, layer.events.data):
             event.connect(edited)
+
+    def keeps(self, layer: Layer) -> bool:
+        """Tell whether a layer shows masks that are in the file of a session as they are."""
+        log = layer.metadata.get(KEPT)
+        return log is not None and Path(log).is_file()
 
     def take_away(self, image: Image) -> None:
         """Remove what lies on an image and is in a session's file as well."""

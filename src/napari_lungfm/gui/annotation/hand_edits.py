@@ -10,9 +10,10 @@ from napari_lungfm._core.types import Region, SliceMask
 from napari_lungfm.gui.annotation.edits import Stroke, keep_others, stroke_of
 from napari_lungfm.gui.annotation.facts import Annotation
 from napari_lungfm.gui.annotation.notices import Notice
+from napari_lungfm.gui.annotation.stroke_remarks import remark_on_stroke
 from napari_lungfm.gui.annotation.work import Patch, Report
 from napari_lungfm.gui.annotation.workbench import Workbench
-from napari_lungfm.inference.session import AnnotationSession
+from napari_lungfm.inference.session import AnnotatedObject, AnnotationSession
 from napari_lungfm.inference.session.state import changed_region
 
 
@@ -52,8 +53,11 @@ class HandEdits:
         obj = self._bench.objects.get(label)
         if obj is not None and obj.locked is not None:
             final = stroke.before
-            text = f"'{obj.name}' is locked: unlock it in the list to change it."
-            self._bench.noticed.emit(Notice("warning", text))
+            self._bench.noticed.emit(Notice("warning", told_locked(obj)))
+        elif another := here.view.why_another([_middle(stroke.region)]):
+            final = stroke.before
+            self._bench.noticed.emit(Notice("warning", another))
+        self._bench.defer(here.layers.surface)
         if not np.array_equal(final, stroke.after):
             here.layers.write(stroke.region, final, here.view)
             # A stroke of a program is written by napari after this event: put right again.
@@ -68,7 +72,14 @@ class HandEdits:
             plane = here.layers.data[first + i].copy()
             plane[stroke.region[1:]] = final[i]
             masks[first + i] = plane == label
-        self._edit(label, masks)
+        remark = remark_on_stroke(
+            changed,
+            label,
+            self._bench.state,
+            filled=str(here.layers.masks.mode) == "fill",
+            slice_area=int(np.prod(here.volume.shape[1:])),
+        )
+        self._edit(label, masks, remark)
 
     def replace(self, before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]) -> None:
         """Take in labels ``(z, y, x)`` that were put in the place of all of them at once.
@@ -107,13 +118,13 @@ class HandEdits:
         if self._bench.annotation is here and not np.array_equal(here.layers.data[region], labels):
             here.layers.write(region, labels, here.view)
 
-    def _edit(self, label: int, masks: dict[int, SliceMask]) -> None:
+    def _edit(self, label: int, masks: dict[int, SliceMask], remark: str = "") -> None:
         for z in masks:
             self._waiting[z] = self._waiting.get(z, 0) + 1
 
         def done(report: Report) -> None:
             self._ended(masks)
-            self._bench.acted(report, "edit")
+            self._bench.acted(report, "edit", remark)
 
         def failed(error: BaseException) -> None:
             self._ended(masks)
@@ -139,6 +150,15 @@ class HandEdits:
             _, height, width = here.volume.shape
             region = (slice(z, z + 1), slice(0, height), slice(0, width))
             self._bench.draw(Patch(region, self._bench.state.labels(region)))
+
+
+def told_locked(obj: AnnotatedObject) -> str:
+    """Return why an object is not changed, and what to do."""
+    return f"'{obj.name}' is locked: unlock it in the list to change it."
+
+
+def _middle(region: Region) -> tuple[float, ...]:
+    return tuple((part.start + part.stop - 1) / 2 for part in region)
 
 
 def _take_in(session: AnnotationSession, label: int, masks: dict[int, SliceMask]) -> Region | None:

@@ -149,11 +149,19 @@ class JobQueue:
 
     # ------------------------------------------------------------------ worker thread
     def _run(self) -> None:
-        while (job := self._waiting.get()) is not None:
-            if job.generation != self._generation:
-                self._send(job, _nothing)
-                continue
+        while self._next():
+            pass
+
+    def _next(self) -> bool:
+        """Do the next job. Nothing holds on to it, and to its images, while there is no other."""
+        job = self._waiting.get()
+        if job is None:
+            return False
+        if job.generation != self._generation:
+            self._send(job, _nothing)
+        else:
             self._do(job)
+        return True
 
     def _do(self, job: Job[Any]) -> None:
         def tell(call: Callable[[], None]) -> None:

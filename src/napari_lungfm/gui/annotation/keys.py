@@ -1,5 +1,6 @@
 """Shortcuts that are bound while the panel is open, whatever layer is active."""
 
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,7 +27,8 @@ class Shortcuts:
     def __init__(self, viewer: ViewerModel, actions: Mapping[str, Action]) -> None:
         self._viewer = viewer
         self._actions = {coerce_keybinding(key): action for key, action in actions.items()}
-        self._before: dict[int, tuple[Any, dict[Any, Any]]] = {}
+        #: Who has our keys now, weakly, for a layer may go meanwhile; what it had in their place.
+        self._before: dict[int, tuple[weakref.ref[Any], dict[Any, Any]]] = {}
 
     @property
     def bound(self) -> bool:
@@ -40,29 +42,42 @@ class Shortcuts:
         for provider in (self._viewer, *self._viewer.layers):
             self._bind(provider)
         self._viewer.layers.events.inserted.connect(self._on_inserted)
+        self._viewer.layers.events.removed.connect(self._on_removed)
 
     def unbind(self) -> None:
         """Give the keys back to whom they belonged."""
         if not self.bound:
             return
         self._viewer.layers.events.inserted.disconnect(self._on_inserted)
-        for provider, before in self._before.values():
-            for key in self._actions:
-                provider.keymap.pop(key, None)
-            provider.keymap.update(before)
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        for provider, _ in list(self._before.values()):
+            self._give_back(provider())
         self._before.clear()
 
     def _bind(self, provider: Any) -> None:
+        known = self._before.get(id(provider))
+        if known is not None and known[0]() is provider:
+            return
         keymap = provider.keymap
-        self._before[id(provider)] = (
-            provider,
-            {key: keymap[key] for key in self._actions if key in keymap},
-        )
+        before = {key: keymap[key] for key in self._actions if key in keymap}
+        self._before[id(provider)] = (weakref.ref(provider), before)
         for key, action in self._actions.items():
             keymap[key] = _without_arguments(action)
 
+    def _give_back(self, provider: Any) -> None:
+        known = self._before.pop(id(provider), None)
+        if provider is None or known is None:
+            return
+        for key in self._actions:
+            provider.keymap.pop(key, None)
+        provider.keymap.update(known[1])
+
     def _on_inserted(self, event: Any) -> None:
         self._bind(event.value)
+
+    def _on_removed(self, event: Any) -> None:
+        """Give its keys back to a layer that was taken out: it may come again."""
+        self._give_back(event.value)
 
 
 def _without_arguments(action: Action) -> Callable[..., None]:

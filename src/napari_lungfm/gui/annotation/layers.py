@@ -10,6 +10,7 @@ from napari.layers import Image, Layer, Points, Shapes
 from psygnal import Signal
 
 from napari_lungfm._core.types import Region
+from napari_lungfm.gui.annotation.cases import covers, same_case
 from napari_lungfm.gui.annotation.drawn import corners_of
 from napari_lungfm.gui.annotation.images import placement_of
 from napari_lungfm.gui.annotation.jobs import Deliver
@@ -25,7 +26,7 @@ from napari_lungfm.plugin.palette import default_colour
 _CLICKS = {True: ("cross", "#2ecc71"), False: ("x", "#ff4d40")}
 #: What marks our layers in their metadata.
 OWNED = "napari-lungfm"
-#: What marks masks that were made here, in this window, and not opened.
+#: What marks masks and measures that were made here, in this window, and not opened.
 MADE = "napari-lungfm-made"
 
 
@@ -132,9 +133,24 @@ class AnnotationLayers:
         return (self.masks, self.boxes, self.clicks)
 
     @property
+    def in_hand(self) -> bool:
+        """Whether something is just being drawn."""
+        return self._dragging or bool(getattr(self.boxes, "_is_creating", False))
+
+    @property
     def data(self) -> npt.NDArray[np.uint8]:
         """The label map on screen, uint8 ``(z, y, x)``."""
         return self._labels
+
+    def surface(self) -> None:
+        """Put the layers above the image again where a user has put it above them."""
+        order = list(self._viewer.layers)
+        mine = [layer for layer in self.all if layer in order]
+        lowest = min((order.index(layer) for layer in mine), default=len(order))
+        if not any(covers(each) and same_case(each, self._image) for each in order[lowest:]):
+            return
+        for layer in mine:
+            self._viewer.layers.move(self._viewer.layers.index(layer), len(order))
 
     # ------------------------------------------------------------------ to the screen
     def write(self, region: Region, labels: npt.NDArray[np.uint8], view: SliceView) -> None:
@@ -203,7 +219,7 @@ class AnnotationLayers:
 
     def _settle(self) -> None:
         # A polygon is drawn by several clicks; napari says so only when it is done.
-        if self._dragging or self._closed or getattr(self.boxes, "_is_creating", False):
+        if self.in_hand or self._closed:
             return
         if self._shown["box"] != self._wanted["box"] or self._strays(self.boxes, "box"):
             self._show_boxes(self._wanted["box"])

@@ -1,6 +1,9 @@
 """Volume, diameters and mean intensity of the objects, drawn on the image and as text."""
 
+import csv
+import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +15,14 @@ from napari_lungfm.gui.annotation.controller import Controller
 from napari_lungfm.gui.annotation.facts import Annotation
 from napari_lungfm.gui.annotation.images import placement_of
 from napari_lungfm.gui.annotation.jobs import JobQueue
-from napari_lungfm.gui.annotation.notices import Notice, explain
+from napari_lungfm.gui.annotation.layers import MADE
+from napari_lungfm.gui.annotation.notices import Level, Notice, explain
 from napari_lungfm.inference.session import SessionState
 from napari_lungfm.metrics.diameters import LesionMeasures, measure_objects, measures_csv
 
 _LAYER = "diameters"
+#: What its messages are about; see `Notice`.
+MEASURE = "measure"
 
 
 class Measuring:
@@ -39,15 +45,14 @@ class Measuring:
         self.measures: list[LesionMeasures] = []
         self.up_to_date = False
         controller.labels_changed.connect(self._on_labels)
+        controller.changed.connect(self._follow_names)
         controller.opened.connect(self._forget)
 
     def measure(self) -> None:
         """Measure, draw the diameters, tell where the longest is, and go there."""
         here = self._controller.annotation
         if here is None or not any(each.masks for each in self._controller.objects.values()):
-            self._controller.noticed.emit(
-                Notice("warning", "There is nothing to measure yet: draw a box first (B).")
-            )
+            self._say("warning", "There is nothing to measure yet: draw a box first (B).")
             return
         state, volume = self._controller.state, here.volume
 
@@ -62,12 +67,18 @@ class Measuring:
         self._background.submit(
             lambda _: _measure(state, volume),
             done,
-            lambda error: self._controller.noticed.emit(explain(error)),
+            lambda e: self._controller.noticed.emit(replace(explain(e), about=MEASURE)),
         )
 
     def csv(self) -> str:
-        """Return the measures as a table."""
-        return measures_csv(self.measures)
+        """Return the measures as a table, the name of the image's layer in its first column."""
+        here, stream = self._controller.annotation, io.StringIO()
+        header, *rows = csv.reader(io.StringIO(measures_csv(self.measures)))
+        image = here.image.name if here is not None else ""
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["image", *header])
+        writer.writerows([image, *row] for row in rows)
+        return stream.getvalue()
 
     def show(self, measures: LesionMeasures) -> None:
         """Go to the slice of the longest diameter."""
@@ -82,7 +93,7 @@ class Measuring:
         self.show(longest)
         found = longest.diameters
         text = f"'{longest.name}': longest diameter {found.long_mm:.1f} mm, on slice {found.z}."
-        self._controller.noticed.emit(Notice("done", text))
+        self._say("done", text)
 
     def _draw(self, measures: Sequence[LesionMeasures]) -> None:
         here, viewer = self._controller.annotation, self._controller.viewer
@@ -111,12 +122,27 @@ class Measuring:
             opacity=1.0,
             features={"length": texts},
             text={"string": "{length}", "size": 11, "color": "#ffe680", "anchor": "upper_left"},
+            metadata={MADE: True},
             **placement_of(here.image),
         )
         viewer.layers.selection.active = active
 
     def _on_labels(self, *_: object) -> None:
         self.up_to_date = False
+
+    def _follow_names(self) -> None:
+        """Call the objects what they are called now: nothing has to be measured again for that."""
+        objects = self._controller.objects
+        named = [
+            replace(each, name=objects[each.label].name) if each.label in objects else each
+            for each in self.measures
+        ]
+        if named != self.measures:
+            self.measures = named
+            self.measured.emit(named)
+
+    def _say(self, level: Level, text: str) -> None:
+        self._controller.noticed.emit(Notice(level, text, MEASURE))
 
     def _forget(self) -> None:
         self.measures, self.up_to_date = [], False

@@ -23,10 +23,13 @@ class Notice:
         How it is meant.
     text
         What it says.
+    about
+        The panel that it is about, ``""`` for that of the annotation.
     """
 
     level: Level
     text: str
+    about: str = ""
 
 
 def explain(error: BaseException) -> Notice:

@@ -7,6 +7,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Layer
 from psygnal import Signal
 
+from napari_lungfm.gui.annotation.cases import OPENED
 from napari_lungfm.gui.annotation.errors import OpeningCancelledError
 from napari_lungfm.gui.annotation.jobs import Job, JobContext, JobQueue
 from napari_lungfm.gui.annotation.notices import Notice, explain
@@ -90,4 +91,6 @@ class Opening:
 
 def _layer(made: LayerData) -> Any:
     data, options, kind = made
-    return Layer.create(data, options, kind)
+    layer = Layer.create(data, options, kind)
+    layer.metadata[OPENED] = True
+    return layer

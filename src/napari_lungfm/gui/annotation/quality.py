@@ -12,11 +12,11 @@ from napari_lungfm._core.exceptions import LungFMError
 from napari_lungfm._core.types import MaskArray
 from napari_lungfm.evaluation.live import LiveOverlap
 from napari_lungfm.geometry import LabelMap, Volume, bounding_region
+from napari_lungfm.gui.annotation.choices import Choices, title_of, what_to_do
 from napari_lungfm.gui.annotation.controller import Controller
 from napari_lungfm.gui.annotation.facts import Annotation, Interaction
 from napari_lungfm.gui.annotation.images import reference_of
 from napari_lungfm.gui.annotation.jobs import JobQueue
-from napari_lungfm.gui.annotation.matching import matching_label
 from napari_lungfm.gui.annotation.notices import Notice, explain
 from napari_lungfm.inference.session import SessionState
 from napari_lungfm.metrics import SurfaceScores, surface_scores
@@ -47,6 +47,8 @@ class Quality:
         What is annotated.
     background
         Does what takes time and is not the engine's.
+    choices
+        Structures that were chosen by hand.
     """
 
     #: Numbers or plots may have changed.
@@ -54,8 +56,8 @@ class Quality:
     #: The reference cannot be used, and was let go: its layer.
     refused = Signal(object)
 
-    def __init__(self, controller: Controller, background: JobQueue) -> None:
-        self._controller, self._background = controller, background
+    def __init__(self, controller: Controller, background: JobQueue, choices: Choices) -> None:
+        self._controller, self._background, self.choices = controller, background, choices
         self._layer: Labels | None = None
         self._reference: LabelMap | None = None
         self._live: dict[int, LiveOverlap] = {}
@@ -72,6 +74,7 @@ class Quality:
         controller.opened.connect(self._on_opened)
         controller.interacted.connect(self._on_interaction)
         controller.changed.connect(self._follow_active)
+        choices.changed.connect(self._on_chosen)
 
     # ------------------------------------------------------------------ reading
     @property
@@ -170,27 +173,42 @@ class Quality:
         )
 
     def reference_label(self, label: int) -> int | None:
-        """Return the label of the reference that an object is compared with.
-
-        See `matching_label`. One that suits several objects is that of the one with its name,
-        else of the first that has prompts.
-        """
-        true, objects = self._matching(label), self._controller.objects
-        if true is None or self._reference is None:
-            return None
-        title = self._reference.labels.get(true, "").casefold()
-        named = [i for i, each in objects.items() if each.name.casefold() == title]
-        drawn = [i for i, each in objects.items() if each.prompts and self._matching(i) == true]
-        owner = (*named, *drawn, label)[0]
-        return true if owner == label else None
-
-    def _matching(self, label: int) -> int | None:
+        """Return the label of the reference that an object is compared with; see `Claims`."""
         reference, obj = self._reference, self._controller.objects.get(label)
         if reference is None:
             return None
-        return matching_label(reference.labels, self._present, label, obj.name if obj else None)
+        chosen = self.choices.of(self._layer, reference.labels)
+        name = obj.name if obj is not None else None
+        return self.choices.claims().label_in(reference.labels, self._present, label, name, chosen)
+
+    @property
+    def structures(self) -> dict[int, str]:
+        """The structures of the reference: labels that occur in it, and what they are called."""
+        found = self._reference
+        return {} if found is None else {v: title_of(found, v) for v in self._present}
+
+    def chosen_structure(self, label: int) -> int | None:
+        """Return what was chosen by hand for an object, ``None`` where it goes by its name."""
+        titles = self._reference.labels if self._reference is not None else {}
+        return self.choices.of(self._layer, titles).get(label)
+
+    def choose_structure(self, label: int, value: int | None) -> None:
+        """Compare an object with a structure of the reference; ``None``: by its name."""
+        if self._layer is not None:
+            self.choices.choose(self._layer, label, value)
+
+    @property
+    def way_out(self) -> str:
+        """What to do for an object that the reference does not have, else nothing."""
+        if self._reference is None or self.has_reference:
+            return ""
+        return what_to_do(self._reference, self._present)
 
     # ------------------------------------------------------------------ following
+    def _on_chosen(self) -> None:
+        self._follow_active()
+        self.changed.emit()
+
     def _on_opened(self) -> None:
         self._drawn.clear()
         self._start_anew()
@@ -299,7 +317,7 @@ class Quality:
         if not self.has_reference:
             obj, text = self._controller.active_object, "choose a label layer as Reference."
             if self._reference is not None and obj is not None:
-                text = f"the one that is chosen has no '{obj.name}'; structures go by name."
+                text = f"the one that is chosen has no '{obj.name}'; {self.way_out}."
             self._say("warning", f"This needs a reference: {text}")
             return None
         return self.live

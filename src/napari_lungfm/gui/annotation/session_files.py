@@ -90,8 +90,10 @@ class SessionFiles:
             else platformdirs.user_data_path("napari-lungfm", appauthor=False) / "sessions"
         )
 
-    def new_log(self, name: str, source: str | None = None) -> Path:
+    def new_log(self, name: str, source: str | None = None) -> Path | None:
         """Return the path of a new log; in the common folder, the oldest ones are removed.
+
+        ``None`` where the session is not to be kept, which none of this class is.
 
         Parameters
         ----------

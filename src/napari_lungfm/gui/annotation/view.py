@@ -1,8 +1,13 @@
 """Which slice a viewer shows, and going to another one."""
 
-from napari.components import ViewerModel
-from napari.layers import Layer
+from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image
+
+from napari_lungfm.gui.annotation.cases import seen_instead
 from napari_lungfm.gui.annotation.images import why_turned
 
 
@@ -17,7 +22,7 @@ class SliceView:
         A 3D layer; it lies on the last three axes of the viewer.
     """
 
-    def __init__(self, viewer: ViewerModel, layer: Layer) -> None:
+    def __init__(self, viewer: ViewerModel, layer: Image) -> None:
         self._viewer, self._layer = viewer, layer
 
     @property
@@ -38,6 +43,28 @@ class SliceView:
                 "(Ctrl+E) until the slider is z, then draw."
             )
         return why_turned(self._layer)
+
+    def why_another(self, voxels: Iterable[Any] | None = None) -> str | None:
+        """Say that another case than this one is what one sees, and what to do.
+
+        Parameters
+        ----------
+        voxels
+            Where, in voxels ``(z, y, x)`` of the layer; by default, in the middle of the view.
+        """
+        if voxels is None:
+            first = self._viewer.dims.ndim - self._layer.ndim
+            point = np.array(self._viewer.dims.point, dtype=float)
+            centre = np.asarray(self._viewer.scene.camera.center)[-2:]
+            point[list(self._viewer.dims.displayed[-2:])] = centre
+            voxels = [self._layer.world_to_data(point[first:])]
+        other = seen_instead(self._viewer, self._layer, voxels)
+        if other is None:
+            return None
+        return (
+            f"Nothing was done: you see '{other.name}' here, but '{self._layer.name}' is being "
+            "annotated. Choose under Image the one that you mean."
+        )
 
     @property
     def is_axial(self) -> bool:

@@ -15,9 +15,10 @@ from napari_lungfm.gui.annotation.autosave import Autosave
 from napari_lungfm.gui.annotation.bench_view import BenchView, Shown
 from napari_lungfm.gui.annotation.ended import EndedMasks
 from napari_lungfm.gui.annotation.facts import Annotation, Interaction, Repeating
+from napari_lungfm.gui.annotation.gl_context import make_current
 from napari_lungfm.gui.annotation.images import assumption_about, volume_of
 from napari_lungfm.gui.annotation.jobs import Deliver, JobContext, JobQueue
-from napari_lungfm.gui.annotation.layers import AnnotationLayers
+from napari_lungfm.gui.annotation.layers import AnnotationLayers, is_ours
 from napari_lungfm.gui.annotation.notices import explain
 from napari_lungfm.gui.annotation.remarks import in_one_line
 from napari_lungfm.gui.annotation.reopening import Reopening
@@ -55,6 +56,7 @@ class Workbench(BenchView):
         self._ended = EndedMasks(viewer)
         self.image: Image | None = None
         self.wish = ModelWish("classical")
+        viewer.layers.events.removing.connect(self._before_removal)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         viewer.layers.selection.events.active.connect(self._on_active_layer)
 
@@ -62,6 +64,12 @@ class Workbench(BenchView):
     def busy(self) -> bool:
         """Whether the engine works or has work waiting."""
         return self._queue.pending > 0
+
+    @property
+    def under_way(self) -> bool:
+        """Whether something is being done that another image would break off."""
+        here = self.annotation
+        return self.repetition is not None or (here is not None and here.layers.in_hand)
 
     @property
     def repetition(self) -> Repeating | None:
@@ -174,6 +182,10 @@ class Workbench(BenchView):
         self.opened.emit()
         self.changed.emit()
 
+    def keeps(self, layer: Layer) -> bool:
+        """Tell whether a layer is ours to take away: what it shows is kept, or can be had again."""
+        return is_ours(layer) or self._ended.keeps(layer)
+
     def take_ended_away(self, here: Annotation) -> None:
         """Remove the masks of sessions of the same image that have ended."""
         self._ended.take_away(here.image)
@@ -187,6 +199,7 @@ class Workbench(BenchView):
         self._interrupt()
         self._queue.close()
         self.end()
+        self.viewer.layers.events.removing.disconnect(self._before_removal)
         self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
         self.viewer.layers.selection.events.active.disconnect(self._on_active_layer)
 
@@ -387,6 +400,9 @@ class Workbench(BenchView):
         here.layers.colour(colours)
 
     # ------------------------------------------------------------------ what the viewer tells
+    def _before_removal(self, _: Any = None) -> None:
+        make_current(self.viewer)
+
     def _on_layer_removed(self, event: Any) -> None:
         here = self.annotation
         if isinstance(event.value, Image) and not self._closed:

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_lungfm.gui.annotation.cases import same_case, show_case
+from napari_lungfm.gui.annotation.cases import is_new_case, same_case, show_case
 from napari_lungfm.gui.annotation.keys import Shortcuts
 from napari_lungfm.gui.annotation.notices import Notice
 from napari_lungfm.gui.annotation.references import lone_reference
@@ -58,10 +58,13 @@ class AnnotatePanel(DockedWidget):
         The viewer that it is docked in.
     """
 
+    about = ""
+
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:
         super().__init__(napari_viewer)
         self._quality_dock: QDockWidget | None = None
         self._image: Image | None = None
+        self._next_case: Image | None = None
         self._looks_at_cases = self._reference_by_hand = False
         self._make_widgets()
         self._lay_out()
@@ -163,7 +166,7 @@ class AnnotatePanel(DockedWidget):
     def _connect(self) -> None:
         controller = self.controller
         self.follow(controller.changed, self.soon)
-        self.follow(controller.noticed, self.message.show_notice)
+        self.follow(controller.noticed, self.show_notice)
         self.follow(controller.walking, self.propagation.show_walking)
         self.follow(controller.repeating, self.propagation.show_repeating)
         self.follow(controller.restorable, self._offer)
@@ -171,12 +174,13 @@ class AnnotatePanel(DockedWidget):
         self.follow(controller.remarked, self._on_remark)
         self.follow(self.workplace.quality.refused, self._on_reference_refused)
         self.follow(self.viewer.layers.events.inserted, self._look_for_reference)
+        self.follow(self.viewer.layers.events.inserted, self._look_at_new)
         self.follow(self.viewer.events.theme, self._on_theme)
         opening = self.workplace.opening
         self.follow(opening.progressed, self.open_button.show_progress)
         self.follow(opening.progressed, self.open_bar.show_progress)
         self.follow(opening.noticed, self._on_opening)
-        self.follow(opening.opened, self.image_combo.choose)
+        self.follow(opening.opened, self._on_opened_image)
         self.follow(self.workplace.saving.noticed, self.message.show_notice)
         self.at_the_end(self.image_combo.disconnect_viewer)
         self.at_the_end(self.reference_combo.disconnect_viewer)
@@ -185,6 +189,7 @@ class AnnotatePanel(DockedWidget):
         self.image_combo.layer_chosen.connect(self._on_image)
         self.reference_combo.layer_chosen.connect(self._on_reference)
         self.reference_combo.activated.connect(self._on_reference_by_hand)
+        self.image_combo.activated.connect(self._on_image_by_hand)
         self.close_button.clicked.connect(self._on_close)
         self.models.wished.connect(self._on_wished)
         self.models.noticed.connect(self.message.show_notice)
@@ -200,8 +205,7 @@ class AnnotatePanel(DockedWidget):
     def _actions(self) -> dict[str, Any]:
         controller = self.controller
         actions: dict[str, Any] = {
-            key: lambda tool=tool: controller.use(Tool.LOOK if controller.tool is tool else tool)
-            for tool, (_, key) in TOOL_KEYS.items()
+            key: lambda tool=tool: controller.use(tool) for tool, (_, key) in TOOL_KEYS.items()
         }
         actions |= {
             key: lambda name=name: self._on_window(name) for key, name in PRESET_KEYS.items()
@@ -223,6 +227,8 @@ class AnnotatePanel(DockedWidget):
     def refresh(self) -> None:
         """Show everything as it is now."""
         controller = self.controller
+        if self._next_case is not None:
+            self._go_to_next_case()
         self.tools.show_tool(controller.tool)
         if controller.objects:
             self.restore_bar.hide()
@@ -236,7 +242,8 @@ class AnnotatePanel(DockedWidget):
 
     def _on_image(self, layer: Image | None) -> None:
         self._leave_image()
-        self._image, self._reference_by_hand = layer, False
+        self._image, self._reference_by_hand, self._next_case = layer, False, None
+        self._hide_offer()
         if layer is not None:
             layer.events.contrast_limits.connect(self._show_window)
         self.controller.set_image(layer)
@@ -254,6 +261,45 @@ class AnnotatePanel(DockedWidget):
         reference = self.reference_combo.layer
         if reference is not None and not same_case(reference, image):
             self.reference_combo.choose(None)
+
+    def _on_image_by_hand(self, _: int) -> None:
+        """Show the case that is chosen, also where it was before and another one lies on it."""
+        if self._image is not None:
+            self._show_case(self._image)
+
+    def _look_at_new(self, event: Any) -> None:
+        """Go to a case that was opened, when all that is opened with it is there."""
+        if isinstance(event.value, Image):
+            self._next_case = event.value
+            self.controller.defer(self._go_to_next_case)
+
+    def _on_opened_image(self, layer: Image) -> None:
+        """Go to an image that the button has opened, also to one of the same study."""
+        if not self._held_here():
+            self.image_combo.choose(layer)
+
+    def _held_here(self) -> str:
+        """Say why the case that is chosen cannot be left without asking; mostly empty."""
+        if self.controller.under_way:
+            return "is being worked on"
+        return "has masks that are kept nowhere" if self.workplace.closing.would_lose else ""
+
+    def _go_to_next_case(self) -> None:
+        controller, old, new = self.controller, self._image, self._next_case
+        if self.released or new is None or (controller.busy and not controller.under_way):
+            return  # it is looked at again when the engine has told what it has done
+        self._next_case = None
+        if old is None or new not in self.viewer.layers or not is_new_case(new, old):
+            return
+        why = self._held_here()
+        if why:
+            text = f"'{new.name}' was opened; '{old.name}' {why} and stays the case"
+            controller.say("warning", f"{text}: choose '{new.name}' under Image to go on with it.")
+            return
+        kept = any(each.prompts for each in controller.objects.values())
+        self.image_combo.choose(new)
+        then = f" What you did on '{old.name}' is kept." if kept else ""
+        controller.say("done", f"'{new.name}' is annotated now.{then} {DRAW_A_BOX}")
 
     def _look_for_reference(self, _: Any = None) -> None:
         """Choose the reference that suggests itself, when all that is opened with it is there."""
@@ -289,11 +335,8 @@ class AnnotatePanel(DockedWidget):
 
     def _on_close(self) -> None:
         closing = self.workplace.closing
-        if closing.would_lose:
-            question = (
-                "The masks of this case are kept nowhere, because saving sessions is switched "
-                "off. Close it and lose them?"
-            )
+        question = closing.question
+        if question:
             answer = QMessageBox.question(self, "Close the case", question)
             if answer != QMessageBox.StandardButton.Yes:
                 return

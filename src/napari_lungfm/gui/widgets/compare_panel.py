@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_lungfm.gui.annotation.comparing import ANNOTATION, Computable, computable
+from napari_lungfm.gui.annotation.comparing import ANNOTATION, COMPARE, Computable, computable
 from napari_lungfm.gui.annotation.notices import Notice
 from napari_lungfm.gui.annotation.scoring import Row
 from napari_lungfm.gui.widgets.docked import DockedWidget
@@ -31,6 +31,7 @@ from napari_lungfm.gui.widgets.layer_combo import LayerCombo
 from napari_lungfm.gui.widgets.look import heading, look_of
 from napari_lungfm.gui.widgets.message_bar import MessageBar
 from napari_lungfm.gui.widgets.model_box import CAPTION_WIDTH
+from napari_lungfm.gui.widgets.structure_combo import StructureCombo
 
 #: Heading → what it is.
 _COLUMNS = {
@@ -41,8 +42,8 @@ _COLUMNS = {
 }
 #: The entry for a trained model that was not imported.
 _FOLDER = "folder of a trained model …"
-#: Width of the column of names in pixels.
-_NAME_WIDTH = 132
+#: Width of the column of names in pixels; beside a scroll bar the scores still have room.
+_NAME_WIDTH = 112
 _HINT = "Compare scores every mask of the structure: the reference is chosen in Annotate."
 
 
@@ -55,12 +56,15 @@ class ComparePanel(DockedWidget):
         The viewer.
     """
 
+    about = COMPARE
+
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:
         super().__init__(napari_viewer)
         self._comparing = comparing = self.workplace.comparing
         self.message = MessageBar()
         self.message.show_notice(Notice("hint", _HINT))
         self.structure, self.models = _combo(), ModelCombo()
+        self.in_reference, self.in_reference_caption = StructureCombo(), QLabel("In reference")
         self.run = QPushButton("Compute")
         self.run.setToolTip(
             "Make the model's mask. Promptable models, called (prompted), get your prompts."
@@ -83,9 +87,12 @@ class ComparePanel(DockedWidget):
         self.majority.clicked.connect(lambda _=False: comparing.consensus(self.label, "majority"))
         self.disagree.clicked.connect(lambda _=False: comparing.disagreement(self.label))
         self.start.clicked.connect(self._on_start)
+        self.in_reference.chosen.connect(self._on_in_reference)
+        self.structure.currentIndexChanged.connect(lambda _=0: self._show_in_reference())
         self.follow(comparing.compared, self.show_rows)
+        self.follow(self.workplace.quality.changed, self.soon)
         self.follow(comparing.progressed, self._on_progress)
-        self.follow(self.controller.noticed, self.message.show_notice)
+        self.follow(self.controller.noticed, self.show_notice)
         self.follow(self.controller.changed, self.soon)
         self.follow(self.controller.opened, self._on_opened)
         self.follow(self.viewer.events.theme, self._on_theme)
@@ -106,12 +113,14 @@ class ComparePanel(DockedWidget):
         top.setColumnMinimumWidth(0, CAPTION_WIDTH)
         top.setColumnStretch(1, 1)
         rows = (("Structure", self.structure), ("Model", self.models), ("Mask", self.source))
-        for row, (caption, widget) in zip((0, 1, 3), rows, strict=True):
+        top.addWidget(self.in_reference_caption, 1, 0)
+        top.addWidget(self.in_reference, 1, 1, 1, 2)
+        for row, (caption, widget) in zip((0, 2, 4), rows, strict=True):
             top.addWidget(QLabel(caption), row, 0)
             # Names of models are long: theirs has the whole row.
             top.addWidget(widget, row, 1, 1, 2 if widget is self.models else 1)
-        top.addWidget(self.bar, 2, 1)
-        for row, button in ((0, self.compare), (2, self.run), (3, self.start)):
+        top.addWidget(self.bar, 3, 1)
+        for row, button in ((0, self.compare), (3, self.run), (4, self.start)):
             top.addWidget(button, row, 2)
         makers = QHBoxLayout()
         makers.setSpacing(4)
@@ -153,6 +162,21 @@ class ComparePanel(DockedWidget):
                 self.structure.addItem(name, label)
             self.structure.setCurrentIndex(max(self.structure.findData(kept), 0))
         self.start.setEnabled(self.source.layer is not None)
+        self._show_in_reference()
+
+    def _show_in_reference(self) -> None:
+        """Let the structure of the reference be chosen where the object's name leaves it open."""
+        quality, label = self.workplace.quality, self.label
+        structures, matched = quality.structures, quality.reference_label(label)
+        asked = label in self.controller.objects and bool(structures)
+        lone = len(structures) == 1 and matched is not None
+        for widget in (self.in_reference_caption, self.in_reference):
+            widget.setVisible(asked and not lone)
+        self.in_reference.show_choice(structures, matched, quality.chosen_structure(label))
+
+    def _on_in_reference(self, value: int | None) -> None:
+        self.workplace.quality.choose_structure(self.label, value)
+        self._on_compare()
 
     def show_rows(self, pairs: bool, rows: list[Row]) -> None:
         """Show the table."""

@@ -1,13 +1,17 @@
 """What all our dock widgets have in common: they let go of the viewer when they are closed."""
 
+import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import napari
 from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtWidgets import QDockWidget, QWidget
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
+from napari_lungfm.gui.annotation.notices import Notice
 from napari_lungfm.gui.shared import Hold
+from napari_lungfm.gui.widgets.message_bar import MessageBar
 
 #: Milliseconds between two refreshes of a widget: often enough to look alive.
 _FRAME_MS = 40
@@ -42,6 +46,11 @@ class DockedWidget(QWidget):
         The viewer that it is docked in.
     """
 
+    #: Messages about this are its own, see `Notice`; ``None`` for a widget that shows none.
+    about: ClassVar[str | None] = None
+    message: MessageBar
+    _all: ClassVar["WeakSet[DockedWidget]"] = WeakSet()
+
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         super().__init__()
         # napari hands out a proxy that wraps layers as well: nothing would be identical any more.
@@ -54,6 +63,7 @@ class DockedWidget(QWidget):
         self._dock: QDockWidget | None = None
         # Not a method of this widget: its Qt half is gone when Qt tells of its end.
         self.destroyed.connect(lambda _=None: ties.release())
+        self._all.add(self)
 
     @property
     def released(self) -> bool:
@@ -68,6 +78,27 @@ class DockedWidget(QWidget):
     def at_the_end(self, call: Callable[[], object]) -> None:
         """Have something called when the widget is closed; it must not touch widgets."""
         self._ties.add(call)
+
+    def show_notice(self, notice: Notice) -> None:
+        """Show a message that is about this panel, or whose panel is not in sight."""
+        its_own = (each for each in self._panels() if each.about == notice.about)
+        if notice.about == self.about or (
+            self.in_sight and not any(each.in_sight for each in its_own)
+        ):
+            self.message.show_notice(notice)
+
+    @property
+    def in_sight(self) -> bool:
+        """Whether the widget can be seen: Qt calls one behind another tab visible as well."""
+        return self.isVisible() and not self.visibleRegion().isEmpty()
+
+    def _panels(self) -> list["DockedWidget"]:
+        """Return the open panels of this window that show messages, this one included."""
+        return [
+            each
+            for each in list(self._all)
+            if each.about is not None and not each.released and each.workplace is self.workplace
+        ]
 
     def soon(self, *_: object) -> None:
         """Refresh once, however many things have changed."""
@@ -104,6 +135,25 @@ class DockedWidget(QWidget):
             # "Annotate (napari-lungfm)" is too long for a tab beside two others.
             parent.setWindowTitle(parent.windowTitle().removesuffix(" (napari-lungfm)"))
             parent.toggleViewAction().toggled.connect(self._on_dock)
+            if self.about is not None:
+                QTimer.singleShot(0, self._join_the_others)
+
+    def _join_the_others(self) -> None:
+        """Become a tab beside our other panels: one above the other, none would fit the screen."""
+        with contextlib.suppress(RuntimeError):  # closed meanwhile
+            dock, window = self._dock, self._dock.parent() if self._dock is not None else None
+            if self.released or dock is None or not isinstance(window, QMainWindow):
+                return
+            area = window.dockWidgetArea(dock)
+            for other in (each._dock for each in self._panels() if each is not self):
+                if other is None or other.isFloating() or dock.isFloating():
+                    continue
+                if other in window.tabifiedDockWidgets(dock):
+                    return
+                if not other.isHidden() and window.dockWidgetArea(other) == area:
+                    window.tabifyDockWidget(other, dock)
+                    dock.raise_()
+                    return
 
     def _on_dock(self, shown: bool) -> None:
         if not self._ties.cut:

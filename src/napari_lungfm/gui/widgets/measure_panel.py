@@ -4,6 +4,7 @@ from pathlib import Path
 
 import napari
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QFontMetrics
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QApplication,
@@ -18,13 +19,17 @@ from qtpy.QtWidgets import (
 
 from napari_lungfm._core.exceptions import LungFMError
 from napari_lungfm._core.files import write_text
+from napari_lungfm.gui.annotation.measuring import MEASURE
 from napari_lungfm.gui.annotation.notices import Notice, explain
+from napari_lungfm.gui.widgets.compare_panel import in_lines
 from napari_lungfm.gui.widgets.docked import DockedWidget
 from napari_lungfm.gui.widgets.look import look_of, swatch
 from napari_lungfm.gui.widgets.message_bar import MessageBar
 from napari_lungfm.metrics.diameters import LesionMeasures
 
 _ROWS = ("Volume", "Longest diameter", "Perpendicular", "Product (WHO)", "Mean", "Slice")
+#: Least width of a column and what the swatch beside a name takes, in pixels.
+_COLUMN_WIDTH, _SWATCH_WIDTH = 96, 32
 _HINT = "Measure draws the longest axial diameter (RECIST 1.1) and its perpendicular (WHO)."
 
 
@@ -36,6 +41,8 @@ class MeasurePanel(DockedWidget):
     napari_viewer
         The viewer.
     """
+
+    about = MEASURE
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:
         super().__init__(napari_viewer)
@@ -51,14 +58,16 @@ class MeasurePanel(DockedWidget):
         self.table.setVerticalHeaderLabels(_ROWS)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        header.setMinimumSectionSize(_COLUMN_WIDTH)  # with many objects, the table is scrolled
         self._lay_out()
         self.measure.clicked.connect(lambda _=False: measuring.measure())
         self.copy.clicked.connect(self._on_copy)
         self.save.clicked.connect(self._on_save)
         self.table.cellClicked.connect(lambda _, column: measuring.show(measuring.measures[column]))
         self.follow(measuring.measured, self._on_measured)
-        self.follow(self.controller.noticed, self.message.show_notice)
+        self.follow(self.controller.noticed, self.show_notice)
         self.follow(self.controller.changed, self.soon)
         self.follow(self.viewer.events.theme, self._on_theme)
         self._on_theme()
@@ -78,19 +87,28 @@ class MeasurePanel(DockedWidget):
         column.addWidget(self.table, 1)
 
     def refresh(self) -> None:
-        """Show whether the numbers are those of the masks on screen."""
+        """Show whether the numbers are those of the masks on screen, and the objects' colours."""
+        for i, each in enumerate(self._measuring.measures[: self.table.columnCount()]):
+            self.table.horizontalHeaderItem(i).setIcon(
+                swatch(self.controller.colour_of(each.label))
+            )
         stale = bool(self._measuring.measures) and not self._measuring.up_to_date
         self.measure.setText("Measure again (masks have changed)" if stale else "Measure")
 
     def _on_measured(self, measures: list[LesionMeasures]) -> None:
         self.table.setColumnCount(len(measures))
+        fit = QFontMetrics(self.table.horizontalHeader().font())
         for i, each in enumerate(measures):
-            header = QTableWidgetItem(swatch(self.controller.colour_of(each.label)), each.name)
+            name = in_lines(each.name, fit, _COLUMN_WIDTH - _SWATCH_WIDTH)
+            header = QTableWidgetItem(swatch(self.controller.colour_of(each.label)), name)
+            header.setToolTip(each.name)
             self.table.setHorizontalHeaderItem(i, header)
             for row, text in enumerate(texts_of(each)):
                 item = QTableWidgetItem(text)
                 item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
                 self.table.setItem(row, i, item)
+            if each.label == self.controller.active:
+                self.table.scrollToItem(self.table.item(0, i))
         for button in (self.copy, self.save):
             button.setEnabled(bool(measures))
         self.refresh()

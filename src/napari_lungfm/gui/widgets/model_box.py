@@ -43,6 +43,8 @@ class ModelBox(QWidget):
         super().__init__(parent)
         self._downloads = Downloads(deliver)
         self._choices: tuple[ModelChoice, ...] = ()
+        #: Why it is not the model of the settings, until another one is chosen.
+        self._unmet = ""
         self.model, self.device, self.window = _combo(), _combo(), _combo()
         self.model.setMinimumContentsLength(10)
         self.device.setMinimumContentsLength(4)
@@ -132,13 +134,22 @@ class ModelBox(QWidget):
                 if c.name == wanted and (c.state == "ready" or name is None)
             ]
             self.model.setCurrentIndex(usable[0] if usable else 0)
+        self._unmet = "" if usable or name is None else self._why_not(name)
         self._show_state()
+
+    def _why_not(self, name: str) -> str:
+        """Return why the model that the settings name is not the one that is chosen."""
+        choice = next((each for each in self._choices if each.name == name), None)
+        if choice is None:
+            return f"The settings name the model '{name}', which there is not; this one is taken."
+        return f"The settings name '{name}', which cannot be used here ({choice.detail})."
 
     def show_wish(self, wish: ModelWish) -> None:
         """Show what the controller uses, after a restored session say."""
         for i, choice in enumerate(self._choices):
             if choice.name == wish.name and i != self.model.currentIndex():
                 self.model.setCurrentIndex(i)
+                self._unmet = ""
                 self._show_state()
 
     def close_downloads(self) -> None:
@@ -146,6 +157,7 @@ class ModelBox(QWidget):
         self._downloads.close()
 
     def _on_model(self, _: int) -> None:
+        self._unmet = ""
         self._show_state()
         choice = self.choice
         if choice is not None and choice.state != "ready":
@@ -161,7 +173,7 @@ class ModelBox(QWidget):
         words = {"ready": "Ready", "download": "Needs a download", "by hand": "Needs its weights"}
         state = words.get(choice.state, choice.state.capitalize())
         detail = choice.detail if choice.state != "by hand" else f"licence {choice.licence}"
-        self.state.setText(f"{state}: {detail}")
+        self.state.setText(f"{self._unmet} {state}: {detail}".strip())
         self.state.setToolTip(_tip(choice))
         self.device.setEnabled(choice.on_device)
         for widget in (self._window_caption, self.window):

@@ -32,6 +32,8 @@ class PropagateBox(QWidget):
     def __init__(self, controller: Controller, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._controller = controller
+        #: Name and last slice of the case that the slices are those of.
+        self._case = ("", -1)
         self.button = QPushButton("Propagate   G")
         self.button.setToolTip("Carry the object through the other slices.  Key G.")
         self.way = QComboBox()
@@ -85,12 +87,27 @@ class PropagateBox(QWidget):
         self._controller.propagate(direction, until)
 
     def _on_way(self, _: int) -> None:
-        here = self._controller.annotation
         limited = self.way.currentText().endswith("slice")
         self.until.setVisible(limited)
-        if limited and here is not None:
-            self.until.setRange(0, here.volume.shape[0] - 1)
-            self.until.setValue(here.view.z)
+        if limited:
+            self._fit_to_case(anew=True)
+
+    def _fit_to_case(self, *, anew: bool) -> None:
+        """Offer the slices of the case that is chosen, and one of them that can be reached."""
+        image, here = self._controller.image, self._controller.annotation
+        if image is None or image.ndim != 3 or image.rgb:
+            return
+        last = int(image.data.shape[0]) - 1
+        case = (image.name, last)
+        self.until.setRange(0, last)
+        if case == self._case and not anew:
+            return
+        self._case = case
+        obj, upwards = self._controller.active_object, self.way.currentText().startswith("up")
+        shown = here.view.z if here is not None else -1
+        start = obj.prompted if obj is not None else ()
+        beyond = start and (shown > start[-1] if upwards else 0 <= shown < start[0])
+        self.until.setValue(shown if beyond else last if upwards else 0)
 
     def show_walking(self, walking: Walking | None) -> None:
         """Show how far the propagation is."""
@@ -121,6 +138,7 @@ class PropagateBox(QWidget):
     def refresh(self) -> None:
         """Show what can be done now."""
         obj = self._controller.active_object
+        self._fit_to_case(anew=False)
         self.undo.setEnabled(self._controller.can_undo)
         self.redo.setEnabled(self._controller.can_redo)
         self.button.setText("Propagate again   G" if obj and obj.stale else "Propagate   G")

@@ -10,11 +10,14 @@ from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxL
 from napari_lungfm.gui.widgets.docked import DockedWidget
 from napari_lungfm.gui.widgets.look import look_of
 from napari_lungfm.gui.widgets.plots import HistoryPlot, SlicePlot, SliceValues
+from napari_lungfm.gui.widgets.structure_combo import StructureCombo
 
 #: Milliseconds without a change before the distances of surfaces are computed.
 _PAUSE_MS = 900
 #: Width of the numbers in pixels.
 _NUMBERS_WIDTH = 220
+_SURFACE = "95th percentile Hausdorff distance, and normalised surface Dice at 2 mm"
+_NO_REFERENCE = "Choose a reference to score it."
 
 
 class QualityPanel(DockedWidget):
@@ -31,11 +34,10 @@ class QualityPanel(DockedWidget):
         self._quality = quality = self.workplace.quality
         self.volume, self.slice, self.surface = QLabel(), QLabel(), QLabel()
         self.worst, self.next = QPushButton("Worst   W"), QPushButton("Next error   N")
-        self.surface.setToolTip(
-            "95th percentile Hausdorff distance, and normalised surface Dice at 2 mm"
-        )
+        self.surface.setToolTip(_SURFACE)
         self.worst.setToolTip("Go to the slice with the most wrong voxels.  Key W.")
         self.next.setToolTip("Go to the next slice that differs from the reference.  Key N.")
+        self.structure, self.structure_row = StructureCombo(), QWidget()
         self.slices, self.history = SlicePlot(), HistoryPlot()
         self._lay_out()
         self._pause = QTimer(self)
@@ -43,6 +45,9 @@ class QualityPanel(DockedWidget):
         self._pause.setInterval(_PAUSE_MS)
         self._pause.timeout.connect(quality.measure_surfaces)
         self.worst.clicked.connect(quality.go_to_worst)
+        self.structure.chosen.connect(
+            lambda value: quality.choose_structure(self.controller.active, value)
+        )
         self.next.clicked.connect(lambda _=False: quality.go_to_next())
         self.slices.slice_clicked.connect(self.controller.go_to)
         self.follow(quality.changed, self._changed)
@@ -61,6 +66,12 @@ class QualityPanel(DockedWidget):
         column.setSpacing(2)
         for label in (self.volume, self.slice, self.surface):
             column.addWidget(label)
+        row = QHBoxLayout(self.structure_row)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(4)
+        row.addWidget(QLabel("In reference"))
+        row.addWidget(self.structure, 1)
+        column.addWidget(self.structure_row)
         column.addStretch(1)
         buttons = QGridLayout()
         buttons.setSpacing(3)
@@ -92,6 +103,7 @@ class QualityPanel(DockedWidget):
         for button in (self.worst, self.next):
             button.setEnabled(scored)
         self._show_numbers()
+        self._show_structures()
         self.slices.show_values(self._slice_values())
         self._show_history()
 
@@ -109,7 +121,7 @@ class QualityPanel(DockedWidget):
             self.volume.setText(f"<b>{size:.2f} mL</b>")
             self.slice.setText(f"Slice {z}: {area:.2f} cm²")
             chosen = self._quality.reference_chosen
-            text = "Not in the reference." if chosen else "Choose a reference to score it."
+            text = "Not in the reference by name." if chosen else _NO_REFERENCE
             self.surface.setText(text)
             return
         counts, plane = live.counts, live.slice_counts(z)
@@ -121,6 +133,17 @@ class QualityPanel(DockedWidget):
             if surface is None
             else f"HD95 {surface.hd95_mm:.1f} mm  NSD {_score(surface.nsd[2.0])}"
         )
+
+    def _show_structures(self) -> None:
+        """Let the structure be chosen where the name of the object leaves that open."""
+        quality, label = self._quality, self.controller.active
+        structures, matched = quality.structures, quality.reference_label(label)
+        asked = label in self.controller.objects and bool(structures)
+        lone = len(structures) == 1 and matched is not None
+        self.structure_row.setVisible(asked and not lone)
+        self.structure.show_choice(structures, matched, quality.chosen_structure(label))
+        way_out = quality.way_out
+        self.surface.setToolTip(f"Not in the reference: {way_out}." if way_out else _SURFACE)
 
     def _slice_values(self) -> SliceValues:
         live, here = self._quality.live, self.controller.annotation

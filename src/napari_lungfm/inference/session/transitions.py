@@ -68,7 +68,7 @@ def check(state: SessionState, event: Change, geometry: VolumeGeometry) -> None:
             raise SessionError(msg)
         return
     if obj.locked is not None and not isinstance(event, ColourObject):  # how it looks is free
-        msg = f"object {obj.label} ('{obj.name}') is locked; unlock it first"
+        msg = f"'{obj.name}' is locked; unlock it first"
         raise SessionError(msg)
     match event:
         case RenameObject():
@@ -249,18 +249,19 @@ def _check_order(obj: AnnotatedObject, event: Propagate, geometry: VolumeGeometr
     if event.until is None:
         return
     first, last = obj.prompted[0], obj.prompted[-1]
-    fits = {
-        "up": last <= event.until < geometry.shape[0],
-        "down": 0 <= event.until <= first,
-        "both": False,
-    }
-    if not fits[event.direction]:
-        msg = (
-            f"a propagation {event.direction} cannot end on slice {event.until}: a last slice "
-            f"needs a direction, and lies from slice {last} up or from slice {first} down, inside "
-            f"the volume (slices 0 to {geometry.shape[0] - 1})"
-        )
-        raise UsageError(msg)
+    end = geometry.shape[0] - 1
+    where = f"a propagation {event.direction} cannot end on slice {event.until}"
+    if event.direction == "both":
+        msg = f"{where}: a last slice needs a direction, up or down"
+    elif not 0 <= event.until <= end:
+        msg = f"{where}: the volume has the slices 0 to {end}"
+    elif event.direction == "up" and event.until < last:
+        msg = f"{where}: it begins at slice {last}, where the last prompt is; go down, or higher"
+    elif event.direction == "down" and event.until > first:
+        msg = f"{where}: it begins at slice {first}, where the first prompt is; go up, or lower"
+    else:
+        return
+    raise UsageError(msg)
 
 
 def _status(obj: AnnotatedObject) -> str:

@@ -30,7 +30,7 @@ from napari_lungfm.geometry import (
 )
 from napari_lungfm.models.automatic.classical_lungs import ClassicalLungs
 from napari_lungfm.models.automatic.protocol import AutomaticModel, CancelCallback, Steps
-from napari_lungfm.models.automatic.published import needed_weights
+from napari_lungfm.models.automatic.published import is_published, needed_weights
 from napari_lungfm.models.foundation.runtime import pick_device
 from napari_lungfm.models.weights import WeightsNotFoundError
 from napari_lungfm.models.weights.loading import LoadedWeights, load_weights
@@ -79,14 +79,15 @@ def lungmask_model(
     UsageError
         If lobes are asked from a model of whole lungs.
     WeightsNotFoundError
-        If the weights are not here and there is to be no fallback.
+        If the weights are not here and there is to be no fallback, or nobody publishes them.
     WeightsError
         If they are here and cannot be used.
     """
     try:
         loaded = [load_weights(each) for each in needed_weights(name)]
     except WeightsNotFoundError as error:
-        if not fallback or lobes:
+        # A name that nobody publishes is a slip, and no model that another may stand in for.
+        if not fallback or lobes or not is_published(name):
             raise
         warnings.warn(
             f"{error}. FALLBACK: the lungs come from thresholds and components "

@@ -6,13 +6,12 @@ The checkpoints are pickles, which can run any code when they are read; ours hol
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from napari_lungfm import __version__
 from napari_lungfm._core.environment import package_versions, source_hash
@@ -21,6 +20,7 @@ from napari_lungfm._core.files import atomic_path, file_sha256, make_folder, wri
 from napari_lungfm._core.imports import require
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.geometry import Structure
+from napari_lungfm.models.automatic.nnunet_layout import FINAL
 from napari_lungfm.models.automatic.nnunet_settings import (
     ARCHITECTURES,
     DATASET,
@@ -39,8 +39,8 @@ from napari_lungfm.models.automatic.trained import (
 )
 from napari_lungfm.models.weights import WeightsError
 from napari_lungfm.models.weights.files import write_tensors
+from napari_lungfm.models.weights.reference import check_finite
 
-_FINAL = "checkpoint_final.pth"
 #: What we know of a model that we export, beside nnU-Net's own files, and what these files were.
 EXPORTED = "napari-lungfm.json"
 #: What is kept of nnU-Net's description of its data: nothing that names a case.
@@ -48,15 +48,12 @@ _KEPT = ("channel_names", "labels", "numTraining", "file_ending")
 UNKNOWN = "unknown"
 
 
-def is_nnunet_folder(path: PathInput) -> bool:
-    """Tell whether a folder is a model as nnU-Net itself keeps it."""
-    folder = Path(path)
-    described = all((folder / name).is_file() for name in (PLANS, DATASET))
-    return described and any(folder.glob(f"fold_*/{_FINAL}"))
-
-
 def import_nnunet(
-    source: PathInput, target: Path, *, labels: Mapping[int, str] | None = None
+    source: PathInput,
+    target: Path,
+    *,
+    labels: Mapping[int, str] | None = None,
+    check: Callable[[str], object] | None = None,
 ) -> TrainedModel:
     """Make the folder of a trained model from one of nnU-Net's own. Reads pickles: trusted only.
 
@@ -71,6 +68,9 @@ def import_nnunet(
         Where to write.
     labels
         Label value → title of the `Structure`, where nnU-Net's names of the labels do not say.
+    check
+        Called with the architecture as soon as it is known, before anything is converted; may
+        raise.
 
     Returns
     -------
@@ -80,7 +80,8 @@ def import_nnunet(
     Raises
     ------
     UsageError
-        If its labels are no structures, or it is of a kind that cannot be run here.
+        If its labels are no structures, it is of a kind that cannot be run here, or a checkpoint
+        lacks something.
     WeightsError
         If its files cannot be read or do not fit together.
     OutputError
@@ -89,25 +90,14 @@ def import_nnunet(
     folder = Path(source)
     plans, dataset = (_read_json(folder / name) for name in (PLANS, DATASET))
     structures = _structures(dataset, labels or {}, folder)
-    checkpoints = [
-        _read_checkpoint(path) for path in sorted(folder.glob(f"fold_*/{_FINAL}"), key=str)
-    ]
-    try:
-        first = checkpoints[0]
-        axes = first.get("inference_allowed_mirroring_axes")
-        names = [WEIGHTS, *(f"fold-{n}.safetensors" for n in range(1, len(checkpoints)))]
-        settings = NNUNetSettings(
-            configuration=first["init_args"]["configuration"],
-            trainer=first["trainer_name"],
-            mirroring=None if axes is None else tuple(axes),
-            weights=tuple(names),
-        )
-        states = [checkpoint["network_weights"] for checkpoint in checkpoints]
-        epochs = int(first.get("current_epoch", 0))
-    except (KeyError, TypeError, ValidationError) as error:
-        what = " ".join(str(error).split())[:120]
-        msg = f"'{folder}' is no model of nnU-Net v2 that can be run here: {what}"
-        raise UsageError(msg) from error
+    paths = sorted(folder.glob(f"fold_*/{FINAL}"), key=str)
+    names = [WEIGHTS, *(f"fold-{n}.safetensors" for n in range(1, len(paths)))]
+    first = _read_checkpoint(paths[0])
+    settings, epochs = _settings(first, paths[0], tuple(names))
+    if check is not None:
+        check(ARCHITECTURES[settings.configuration])
+    checkpoints = [first, *(_read_checkpoint(path) for path in paths[1:])]
+    states = [_weights(each, path) for each, path in zip(checkpoints, paths, strict=True)]
     make_folder(target)
     for name, state in zip(names, states, strict=True):
         write_weights(target / name, state)
@@ -204,10 +194,10 @@ def export_nnunet(folder: PathInput, out: PathInput) -> Path:
                 "dataset_json": dataset,
             },
         }
-        with atomic_path(target / f"fold_{fold}" / _FINAL) as temporary:
+        with atomic_path(target / f"fold_{fold}" / FINAL) as temporary:
             torch.save(checkpoint, temporary)
     write_nnunet_files(target, plans, dataset)
-    written = [PLANS, DATASET, *(f"fold_{fold}/{_FINAL}" for fold in range(len(model.weights)))]
+    written = [PLANS, DATASET, *(f"fold_{fold}/{FINAL}" for fold in range(len(model.weights)))]
     files = {name: file_sha256(target / name) for name in written}
     values = description.model_copy(update={"files": files}).model_dump(mode="json")
     write_json(target / EXPORTED, values)
@@ -256,7 +246,7 @@ def _exported_here(folder: Path) -> TrainedModel | None:
         description = TrainedModel.model_validate(content)
     except (OSError, ValueError):
         return None
-    present = {path.relative_to(folder).as_posix() for path in folder.glob(f"fold_*/{_FINAL}")}
+    present = {path.relative_to(folder).as_posix() for path in folder.glob(f"fold_*/{FINAL}")}
     if description.family != NNUNET or {PLANS, DATASET, *present} != set(description.files):
         return None
     same = all(file_sha256(folder / name) == mark for name, mark in description.files.items())
@@ -265,6 +255,51 @@ def _exported_here(folder: Path) -> TrainedModel | None:
 
 def _postprocessing(description: TrainedModel) -> tuple[str, ...]:
     return NNUNetSettings.model_validate(description.settings).postprocessing
+
+
+def _settings(
+    checkpoint: Mapping[str, Any], path: Path, weights: tuple[str, ...]
+) -> tuple[NNUNetSettings, int]:
+    """Return what a checkpoint says of its model, and for how many epochs it was trained."""
+    configuration = _entry(_entry(checkpoint, "init_args", path), "configuration", path)
+    if configuration not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        msg = f"'{path}' is of the configuration '{configuration}'; only {known} can be run here"
+        raise UsageError(msg)
+    trainer = _entry(checkpoint, "trainer_name", path)
+    axes = checkpoint.get("inference_allowed_mirroring_axes")
+    try:
+        settings = NNUNetSettings(
+            configuration=configuration,
+            trainer=trainer,
+            mirroring=None if axes is None else tuple(axes),
+            weights=weights,
+        )
+        return settings, int(checkpoint.get("current_epoch", 0))
+    except (TypeError, ValueError) as error:
+        what = " ".join(str(error).split())[:120]
+        msg = f"'{path}' is no checkpoint of nnU-Net v2 that can be run here: {what}"
+        raise UsageError(msg) from error
+
+
+def _weights(checkpoint: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """Return the tensors of a checkpoint, all of them finite."""
+    state = _entry(checkpoint, "network_weights", path)
+    if not isinstance(state, Mapping) or not all(hasattr(t, "data_ptr") for t in state.values()):
+        msg = f"'{path}' is no checkpoint of nnU-Net v2: its 'network_weights' are no tensors"
+        raise UsageError(msg)
+    check_finite(state, where=f"'{path}'")
+    return state
+
+
+def _entry(values: Any, key: str, path: Path) -> Any:
+    if not isinstance(values, Mapping) or key not in values:
+        msg = (
+            f"'{path}' has no '{key}', which every checkpoint of nnU-Net v2 has; take the file "
+            "that its training wrote"
+        )
+        raise UsageError(msg)
+    return values[key]
 
 
 def _structures(

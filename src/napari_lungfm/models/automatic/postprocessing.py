@@ -71,10 +71,14 @@ def parse_steps(steps: str | Sequence[str]) -> tuple[str, ...]:
     Raises
     ------
     UsageError
-        If there is no such step.
+        If there is no such step, or ``none`` stands beside others.
     """
     names = steps.split(",") if isinstance(steps, str) else list(steps)
-    wanted = tuple(name.strip() for name in names if name.strip() and name.strip() != "none")
+    given = tuple(name.strip() for name in names if name.strip())
+    wanted = tuple(name for name in given if name != "none")
+    if wanted and wanted != given:
+        msg = f"post-processing 'none' stands alone, not beside {', '.join(wanted)}"
+        raise UsageError(msg)
     for name in wanted:
         if name not in POSTPROCESSING:
             msg = f"there is no post-processing '{name}'; choose from {', '.join(POSTPROCESSING)}"

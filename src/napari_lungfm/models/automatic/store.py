@@ -3,16 +3,19 @@
 They lie beside the pretrained weights, as ``<weights>/trained/<architecture>/<label>/``.
 """
 
+import contextlib
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from napari_lungfm._core.exceptions import LungFMError, UsageError
-from napari_lungfm._core.files import make_folder, output_error
+from napari_lungfm._core.exceptions import LungFMError, OutputError, UsageError
+from napari_lungfm._core.files import atomic_path, file_sha256, make_folder, output_error
 from napari_lungfm._core.types import PathInput
-from napari_lungfm.models.automatic.nnunet_folders import import_nnunet, is_nnunet_folder
+from napari_lungfm.models.automatic.nnunet_folders import import_nnunet
+from napari_lungfm.models.automatic.nnunet_layout import is_nnunet_folder
 from napari_lungfm.models.automatic.trained import (
     DESCRIPTION,
     TrainedModel,
@@ -27,6 +30,10 @@ DEFAULT_LABEL = "default"
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._+-]{0,58}[A-Za-z0-9_+-])?")
 #: Kept with an imported model where it is there, to read and not to run.
 _COMPANIONS = ("config.yaml", "log.csv")
+#: Seconds after which what an import has in the making is one that was killed.
+_STALE = 24 * 3600.0
+#: How the folder ends in which an import is in the making.
+_MAKING = ".tmp"
 
 
 class TrainedStore:
@@ -48,9 +55,13 @@ class TrainedStore:
             sorted(
                 _full_name(path.parent.name, path.name)
                 for path in found
-                if architecture in (None, path.parent.name)
+                if architecture in (None, path.parent.name) and _LABEL.fullmatch(path.name)
             )
         )
+
+    def name_of(self, place: Path) -> str:
+        """Return the name of the model in a folder that `find` or `add` returned."""
+        return _full_name(place.parent.name, place.name)
 
     def find(self, name: str) -> Path:
         """Return the folder of a model.
@@ -111,18 +122,22 @@ class TrainedStore:
             msg = f"'{source}' says itself what its labels are; leave them out"
             raise UsageError(msg)
         description = read_description(source)
-        architecture, _, label = (name or description.architecture).partition(":")
-        if architecture != description.architecture:
-            msg = f"'{source}' is a '{description.architecture}', it cannot be '{name}'"
+        target = self._place(name or description.architecture, description.architecture, source)
+        check_files(source, description)
+        _refuse_another(target, description)
+        _copy(Path(source), target, description)
+        return target
+
+    def _place(self, name: str, architecture: str, source: PathInput) -> Path:
+        """Folder of a model of an architecture that is to get a name."""
+        wanted, _, label = name.partition(":")
+        if wanted != architecture:
+            msg = f"'{source}' is a '{architecture}', it cannot be '{name}'"
             raise UsageError(msg)
         if label and not _LABEL.fullmatch(label):
             msg = f"'{label}' in '{name}' cannot name a model; use letters, digits, '.', '_', '-'"
             raise UsageError(msg)
-        check_files(source, description)
-        target = self.folder / architecture / (label or DEFAULT_LABEL)
-        _refuse_another(target, description)
-        _copy(Path(source), target, description)
-        return target
+        return self.folder / architecture / (label or DEFAULT_LABEL)
 
     def _add_nnunet(
         self, source: Path, name: str | None, trust: bool, labels: Mapping[int, str] | None
@@ -136,7 +151,12 @@ class TrainedStore:
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / "model"
             try:
-                import_nnunet(source, made, labels=labels)
+                import_nnunet(
+                    source,
+                    made,
+                    labels=labels,
+                    check=lambda known: self._place(name or known, known, source),
+                )
                 return self.add(made, name)
             except LungFMError as error:  # the user knows nothing of the folder in between
                 raise type(error)(str(error).replace(str(made), str(source))) from error
@@ -159,22 +179,69 @@ def _refuse_another(place: Path, description: TrainedModel) -> None:
 
 
 def _copy(source: Path, target: Path, description: TrainedModel) -> None:
+    """Copy a model to its place. There is a whole one at every moment, once there was one."""
     if target.exists() and target.samefile(source):
         return
     make_folder(target.parent)
-    fresh = target.with_name(f".{target.name}.tmp")
+    _remove_stale(target.parent)
+    companions = (name for name in _COMPANIONS if (source / name).is_file())
+    present = tuple(dict.fromkeys((*description.files, *companions, DESCRIPTION)))
     try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        present = (name for name in _COMPANIONS if (source / name).is_file())
-        for name in dict.fromkeys((*description.files, *present, DESCRIPTION)):
-            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, fresh / name)
-        shutil.rmtree(target, ignore_errors=True)
-        fresh.replace(target)
+        if _is_model(target) or not _move_in(source, target, present):
+            _refuse_another(target, description)  # one that came in meanwhile
+            _refresh(source, target, present)
+    except OutputError:
+        raise
     except OSError as error:
         raise output_error(target, error) from error
+
+
+def _move_in(source: Path, target: Path, names: Sequence[str]) -> bool:
+    """Give a copy its name as a whole; ``False`` where another import was faster."""
+    # A folder of its own for every import, however many want the same name.
+    making = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_MAKING, dir=target.parent))
+    try:
+        fresh = making / "model"
+        for name in names:
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, fresh / name)
+        if target.exists() and not _is_model(target):  # remains, of which nothing can be run
+            target.rename(making / "remains")
+        try:
+            fresh.rename(target)
+        except OSError:
+            if not _is_model(target):
+                raise
+            return False
+        return True
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _refresh(source: Path, target: Path, names: Sequence[str]) -> None:
+    """Write a model over itself, each file whole or not at all: what is there stays runnable."""
+    for name in names:
+        there = target / name
+        if there.is_file() and file_sha256(there) == file_sha256(source / name):
+            continue
+        with atomic_path(there) as temporary:
+            shutil.copyfile(source / name, temporary)
+
+
+def _is_model(place: Path) -> bool:
+    try:
+        read_description(place)
+    except LungFMError:
+        return False
+    return True
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove what imports that were killed have left."""
+    for making in folder.glob(f".*{_MAKING}"):
+        with contextlib.suppress(OSError):
+            if time.time() - making.stat().st_mtime > _STALE:
+                shutil.rmtree(making, ignore_errors=True)
 
 
 def _full_name(architecture: str, label: str) -> str:

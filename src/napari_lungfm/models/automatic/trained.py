@@ -19,6 +19,7 @@ from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.files import file_sha256, write_json
 from napari_lungfm._core.types import PathInput
 from napari_lungfm.geometry import Volume, to_axial
+from napari_lungfm.models.automatic.nnunet_layout import told_of_nnunet
 from napari_lungfm.models.weights import WeightsError
 
 #: Name of the description, which makes a folder a trained model.
@@ -227,7 +228,7 @@ def read_description(folder: PathInput) -> TrainedModel:
     """
     path = Path(folder) / DESCRIPTION
     if not path.is_file():
-        msg = (
+        msg = told_of_nnunet(folder) or (
             f"'{folder}' is no trained model: it has no {DESCRIPTION}; a training writes that "
             "last, continue it with: napari-lungfm-bench train CONFIG --out FOLDER --resume"
         )

@@ -15,6 +15,7 @@ from napari_lungfm._core.download import (
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.files import output_error
 from napari_lungfm._core.types import ProgressCallback
+from napari_lungfm.models.automatic.published import refuse_several
 from napari_lungfm.models.catalogue import (
     CheckpointCard,
     PublishedFile,
@@ -84,7 +85,8 @@ def fetch(
     Raises
     ------
     UsageError
-        If there is no such published file, or the licence was not accepted.
+        If there is no such published file, the name stands for several, or the licence was not
+        accepted.
     DownloadError
         If no address gives the file; the message says why for each.
     WeightsError
@@ -96,6 +98,7 @@ def fetch(
     """
     store = store or WeightStore()
     card, variant = resolve(name)
+    refuse_several(full_name(card.name, variant, card), "fetch")
     published = _published(card, variant)
     with contextlib.suppress(WeightsError, WeightsNotFoundError):
         return verify(name, store, progress)  # here already and unchanged

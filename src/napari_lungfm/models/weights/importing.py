@@ -6,12 +6,16 @@ from pathlib import Path
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.files import atomic_path
 from napari_lungfm._core.types import PathInput, ProgressCallback
+from napari_lungfm.models.automatic.published import refuse_several
 from napari_lungfm.models.catalogue import CheckpointCard, checkpoint_card, full_name, resolve
 from napari_lungfm.models.weights.admission import admit, stored_filename
 from napari_lungfm.models.weights.errors import WeightsError
 from napari_lungfm.models.weights.files import file_digests
 from napari_lungfm.models.weights.store import StoredWeights, WeightStore
 from napari_lungfm.models.weights.verify import Examined, examine, identify
+
+#: What is said to whom asks for several files at once.
+_COMMAND = "import FILE --as"
 
 
 def import_file(
@@ -41,7 +45,7 @@ def import_file(
     InputFileError
         If the file cannot be read.
     UsageError
-        If the name is unknown, or is needed and missing.
+        If the name is unknown, is needed and missing, or stands for several files.
     WeightsError
         If the file is damaged, unsafe, unknown, or another model's.
     OutputError
@@ -50,9 +54,12 @@ def import_file(
     source = Path(path)
     store = store or WeightStore()
     wanted = resolve(name) if name is not None else None
+    if wanted is not None:
+        refuse_several(full_name(wanted[0].name, wanted[1], wanted[0]), _COMMAND)
     digests = file_digests(source, progress)
     examined = examine(source, known_whole=identify(digests) is not None)
     card, variant = wanted or _recognise(source, examined, digests)
+    refuse_several(full_name(card.name, variant, card), _COMMAND)
     manifest = admit(
         examined,
         digests,

@@ -16,6 +16,7 @@ import platformdirs
 from napari_lungfm._core.exceptions import UsageError
 from napari_lungfm._core.files import write_json
 from napari_lungfm._core.types import PathInput
+from napari_lungfm.models.automatic.published import needed_weights
 from napari_lungfm.models.catalogue import CheckpointCard, checkpoint_card, full_name, resolve
 from napari_lungfm.models.weights.errors import WeightsError, WeightsNotFoundError
 
@@ -204,10 +205,14 @@ class WeightStore:
 
 def _get_again(card: CheckpointCard, variant: str) -> str:
     name = full_name(card.name, variant, card)
+    needed = needed_weights(name)
+    if len(needed) > 1:
+        return f"it is made of {' and '.join(needed)}: fetch or import these"
     published = card.published(variant)
     by_hand = f"napari-lungfm-bench models import FILE --as {name}"
     if published is None:
-        return f"import them: {by_hand}"
+        names = ", ".join(full_name(card.name, each, card) for each in card.variants)
+        return f"published are {names}; import weights of your own: {by_hand}"
     if not published.addresses:
         return f"download '{published.filename}' from {published.pages[0]}, then: {by_hand}"
     return f"get them: napari-lungfm-bench models fetch {name}, or: {by_hand}"

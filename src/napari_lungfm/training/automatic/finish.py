@@ -41,6 +41,8 @@ if TYPE_CHECKING:  # torch and lightning come with it
 
 #: Keeps the hashes of a training's cases in its run folder.
 _CASES = "cases.json"
+#: Said of a model without validation scores.
+UNMEASURED = "nothing was measured: no validation case was set aside, so nobody knows what it finds"
 #: How many differences a message names.
 _SHOWN = 5
 Stage = Literal["preparing", "measuring", "resampling", "training", "validating"]
@@ -230,8 +232,8 @@ def doubts(log: Path, scores: Mapping[str, Mapping[str, float | None]] | None) -
     scores
         See `validation_scores`.
     """
-    notes: list[str] = []
-    losses = _losses(log)
+    notes = [*told_if_short(log), *([] if scores else [UNMEASURED])]
+    losses = [float(row["train/loss"]) for row in _rows(log) if row.get("train/loss")]
     if len(losses) > 1 and losses[-1] >= losses[0]:
         notes.append(
             f"the loss of the last epoch, {losses[-1]:.4g}, is not below that of the first, "
@@ -249,12 +251,29 @@ def doubts(log: Path, scores: Mapping[str, Mapping[str, float | None]] | None) -
     return tuple(notes)
 
 
-def _losses(log: Path) -> list[float]:
+def told_if_short(log: Path) -> tuple[str, ...]:
+    """Return a line on a training of a single epoch; nothing for longer ones.
+
+    Parameters
+    ----------
+    log
+        Its ``log.csv``.
+    """
+    rows = _rows(log)
+    if len(rows) != 1:
+        return ()
+    steps = rows[0].get("step") or "an unknown number of"
+    return (
+        f"it was trained for one epoch ({steps} step{'' if steps == '1' else 's'}), which shows "
+        "that the training runs and not what the model can do",
+    )
+
+
+def _rows(log: Path) -> list[dict[str, str]]:
     if not log.is_file():
         return []
     with log.open(newline="", encoding="utf-8") as stream:
-        texts = [row.get("train/loss") for row in csv.DictReader(stream)]
-    return [float(text) for text in texts if text]
+        return list(csv.DictReader(stream))
 
 
 def validation_scores(

@@ -1,7 +1,9 @@
 """Training cases that were made ready before: what they are called, and whether they are whole."""
 
+import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,6 +43,29 @@ def case_mark(
     names = [str(schema), source.fingerprint(), *(s.title for s in structures), *more]
     names.append(lungs.name if lungs is not None else "")
     return hashlib.blake2b("\x1f".join(names).encode(), digest_size=8).hexdigest()
+
+
+def remove_others(stems: Sequence[Path], folder: Path, parts: Sequence[str]) -> None:
+    """Remove what is kept of cases that are none of these: an earlier cohort's, or older files'.
+
+    Parameters
+    ----------
+    stems
+        Those of the cases that stay; see `read_kept`.
+    folder
+        Where cases are kept. Files with names of another form are left there.
+    parts
+        The arrays that belong to a case.
+    """
+    own = {stem.name for stem in stems}
+    endings = "|".join(re.escape(part) for part in parts)
+    form = re.compile(rf"(?P<stem>.+-[0-9a-f]{{16}})(\.json|-({endings})\.npy)")
+    # A description first: it says that the arrays are whole.
+    for path in sorted(folder.iterdir(), key=lambda path: path.suffix != ".json"):
+        found = form.fullmatch(path.name)
+        if found and found["stem"] not in own and path.is_file():
+            with contextlib.suppress(OSError):  # they are in nobody's way
+                path.unlink()
 
 
 def write_kept(stem: Path, part: str, array: npt.NDArray[Any]) -> None:

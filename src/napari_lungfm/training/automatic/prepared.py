@@ -34,7 +34,7 @@ from napari_lungfm.training.automatic.kept import case_mark, read_kept, write_ke
 _FULL = 65535
 _SCHEMA = 1
 #: Arrays that are kept of a case.
-_PARTS = ("image", "classes")
+PARTS = ("image", "classes")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def prepare_cohort(
     def work(source: CaseSource) -> None:
         mark = case_mark(_SCHEMA, source, structures, lungs, str(inputs.spacing))
         stem = folder / f"{slug(source.name)}-{mark}"
-        known = read_kept(stem, _PARTS)
+        known = read_kept(stem, PARTS)
         if known is None:
             known = _prepare(source, stem, inputs, structures, lungs)
         prepared.append(PreparedCase(source.name, stem, known["image"], known["reference"]))

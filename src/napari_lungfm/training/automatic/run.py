@@ -35,11 +35,12 @@ from napari_lungfm.training.automatic.finish import (
     refuse_used,
     validation_scores,
 )
+from napari_lungfm.training.automatic.kept import remove_others
 from napari_lungfm.training.automatic.module import MONITORED, SliceModule
 from napari_lungfm.training.automatic.nnunet.config import NNUNetTraining
 from napari_lungfm.training.automatic.nnunet.run import train_nnunet
 from napari_lungfm.training.automatic.overlap import refuse_test_images
-from napari_lungfm.training.automatic.prepared import PreparedCase, prepare_cohort
+from napari_lungfm.training.automatic.prepared import PARTS, PreparedCase, prepare_cohort
 from napari_lungfm.training.automatic.slices import TrainingSlices, WholeCases
 from napari_lungfm.training.automatic.split import (
     Split,
@@ -142,9 +143,10 @@ def _train(
     listener: FitListener | None,
     tell: StageListener,
 ) -> TrainedModel | None:
+    prepared = out / "run" / "prepared"
     cases = prepare_cohort(
         cohort,
-        out / "run" / "prepared",
+        prepared,
         inputs=config.inputs,
         structures=config.targets,
         lungs=lungs_model(config, device),
@@ -156,6 +158,7 @@ def _train(
     if not is_helper_process():
         refuse_test_images(cohort, cases, out / "run")
         begin(config, cases, FitStart.now(config.fit, decided, device), out, resume)
+        remove_others([case.stem for case in cases], prepared, PARTS)
     module = _module(config, split)
     result = run_fit(
         module,

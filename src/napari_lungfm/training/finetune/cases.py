@@ -26,7 +26,7 @@ from napari_lungfm.training.automatic.kept import case_mark, read_kept, write_ke
 
 _SCHEMA = 1
 #: Arrays that are kept of a case.
-_PARTS = ("image", "labels")
+PARTS = ("image", "labels")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def store_cohort(
     def work(source: CaseSource) -> None:
         mark = case_mark(_SCHEMA, source, structures, lungs)
         stem = folder / f"{slug(source.name)}-{mark}"
-        known = read_kept(stem, _PARTS)
+        known = read_kept(stem, PARTS)
         if known is None:
             known = _store(load_for_training(source, structures, lungs), stem)
         z, y, x = known["spacing"]

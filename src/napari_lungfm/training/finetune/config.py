@@ -139,9 +139,26 @@ class FineTuning(TrainingSettings):
             raise ValueError(msg) from error
         return self
 
+    @field_validator("validation_prompts")
+    @classmethod
+    def _each_way_once(
+        cls, value: tuple[ValidationPrompts, ...] | None
+    ) -> tuple[ValidationPrompts, ...] | None:
+        if value is not None and len(set(value)) < len(value):
+            msg = "write every-slice, one-slice or both, each once; [] measures nothing"
+            raise ValueError(msg)
+        return value
+
     @model_validator(mode="after")
     def _everything_does_something(self) -> Self:
         recipe = self.recipe
+        if (
+            isinstance(recipe, MedSAMRecipe)
+            and self.prompts == "point"
+            and recipe.changed("jitter")
+        ):
+            msg = "recipe.jitter: moves the sides of boxes, and prompts are points; leave it out"
+            raise ValueError(msg)
         if self.checkpoint_encoder and not recipe.trains_encoder:
             msg = (
                 f"checkpoint_encoder: the recipe '{recipe.name}' has no trained encoder whose "

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,7 +39,7 @@ from napari_lungfm.training.automatic.split import Split
 from napari_lungfm.training.finetune.base import BaseNetwork, write_weights
 from napari_lungfm.training.finetune.cases import StoredCase
 from napari_lungfm.training.finetune.config import PROMPT_KINDS, FineTuning
-from napari_lungfm.training.finetune.moved import moved_weights
+from napari_lungfm.training.finetune.moved import MovedWeights, moved_weights
 from napari_lungfm.training.finetune.prompts import middle_click, tight_box
 from napari_lungfm.training.finetune.recipe import ValidationPrompts
 from napari_lungfm.training.fit.run import FitResult
@@ -59,6 +59,8 @@ class Ending:
         The weights of the base; those of `base` itself were trained in place.
     parameters
         Number of parameters of the base.
+    trained
+        Modules of the network of which anything was trained.
     out
         Folder of the result.
     device
@@ -74,6 +76,7 @@ class Ending:
     base: BaseNetwork
     before: Mapping[str, Tensor]
     parameters: int
+    trained: frozenset[str]
     out: Path
     device: str
     tell: StageListener
@@ -82,6 +85,27 @@ class Ending:
 def copied_state(network: torch.nn.Module) -> dict[str, Tensor]:
     """Return a copy of the weights of a network, float32 on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+
+
+def told_of_unmoved(moved: Mapping[str, MovedWeights], trained: Collection[str]) -> tuple[str, ...]:
+    """Say which modules were to be trained, and came out as they were.
+
+    Parameters
+    ----------
+    moved
+        What moved in each module; see `moved_weights`.
+    trained
+        The modules that were to be trained.
+    """
+    still = [name for name in moved if name in trained and not moved[name].moved]
+    if not still:
+        return ()
+    if len(still) == len(trained):
+        return (
+            "no weight moved: the result is its base; no sample taught it anything, as where the "
+            "base calls the structure absent on all of them, or the learning rate is too small",
+        )
+    return (f"no weight moved of {', '.join(still)}, though they were to be trained",)
 
 
 def finish(
@@ -124,6 +148,7 @@ def finish(
     )
     write_weights(out / WEIGHTS, state, settings, ending.base.network)
     keep_log(out)
+    doubtful = (*told_of_unmoved(moved, ending.trained), *doubtful)
     base = ending.base.description
     return describe(
         config,

@@ -10,15 +10,18 @@ from napari_lungfm.datasets.cases import Cohort
 from napari_lungfm.models.automatic.trained import TrainedModel
 from napari_lungfm.training.around import build_cohort, weights_drawn_by
 from napari_lungfm.training.automatic.finish import (
+    UNMEASURED,
     StageListener,
     begin,
     decided_by,
     lungs_model,
     refuse_used,
+    told_if_short,
 )
+from napari_lungfm.training.automatic.kept import remove_others
 from napari_lungfm.training.automatic.split import Split, split_cases
 from napari_lungfm.training.finetune.base import BaseNetwork, load_base
-from napari_lungfm.training.finetune.cases import StoredCase, store_cohort
+from napari_lungfm.training.finetune.cases import PARTS, StoredCase, store_cohort
 from napari_lungfm.training.finetune.config import FineTuning
 from napari_lungfm.training.finetune.finish import (
     Ending,
@@ -28,6 +31,7 @@ from napari_lungfm.training.finetune.finish import (
 )
 from napari_lungfm.training.finetune.overlap import refuse_test_patients, refuse_twins
 from napari_lungfm.training.finetune.plan import Plan
+from napari_lungfm.training.finetune.samples import refuse_short
 from napari_lungfm.training.finetune.subsets import nested_subset
 from napari_lungfm.training.finetune.task import FineTuneTask
 from napari_lungfm.training.finetune.telemetry import Telemetry
@@ -41,7 +45,9 @@ from napari_lungfm.training.lock import hold
 
 #: Metric by which weights are chosen and early stopping works.
 MONITORED = "validation/dice"
-#: Folder of features of frozen encoders, in that of the fit.
+#: Folder of cases made ready, in that of the fit.
+_CASES = "cases"
+#: Folder of features of frozen encoders, there too.
 _FEATURES = "features"
 #: Name of a recipe → module with its ``make_task(config, base, steps)``.
 _RECIPES = {
@@ -114,6 +120,8 @@ def fine_tune(
     tell = stages or (lambda stage, done, total: None)
     with nullcontext() if is_helper_process() else hold(out / "run"):
         cases = _cases(config, cohort, start, out / "run", device, tell)
+        # Of all parts alike: a curve over fractions is not to end at its last point.
+        refuse_short(cases, config.recipe.clip)
         plan = Plan.of(config, _part(cases, config), devices)
         before = copied_state(start.network)
         parameters = sum(p.numel() for p in start.network.parameters())
@@ -122,8 +130,9 @@ def fine_tune(
         if is_helper_process():
             return None
         ending = Ending(
-            config, cohort, cases, plan.split, start, before, parameters, out, device, tell
-        )
+            config, cohort, cases, plan.split, start, before, parameters, trained_modules(task),
+            out, device, tell,
+        )  # fmt: skip
         return _end(task, plan, result, ending)
 
 
@@ -138,7 +147,7 @@ def _cases(
     """Store the training cases, and refuse those that must not be trained on."""
     cases = store_cohort(
         cohort,
-        run / "cases",
+        run / _CASES,
         structures=config.targets,
         lungs=lungs_model(config, device),
         progress=lambda done, total: tell("preparing", done, total),
@@ -169,6 +178,7 @@ def _fit(
     decided = {**decided_by(config, cases, plan.split), "base": start.sha256}
     if not is_helper_process():
         begin(config, cases, FitStart.now(settings, decided, device), out, resume)
+        remove_others([case.stem for case in cases], run / _CASES, PARTS)
     if task.features is not None:
         plan.keep_features(task.features, run / _FEATURES, start, cases, device)
     return run_fit(
@@ -191,8 +201,10 @@ def _end(task: FineTuneTask, plan: Plan, result: FitResult, ending: Ending) -> T
     best = result.best if ending.config.keep == "best" else None
     load_weights(task, result.last if best is None else best)
     shutil.rmtree(run / _FEATURES, ignore_errors=True)  # gigabytes that nobody reads any more
-    told = [] if task.features is None else task.features.notes  # when it was found
-    on_validation = notes_on_validation(run / "log.csv", MONITORED, best=best is not None)
+    told = [] if task.features is None else [*task.features.notes]  # when it was found
+    log = run / "log.csv"
+    told += [*told_if_short(log), *([] if plan.split.validation else [UNMEASURED])]
+    on_validation = notes_on_validation(log, MONITORED, best=best is not None)
     return finish(ending, task.result_state(), result, plan.notes, (*told, *on_validation))
 
 
@@ -200,6 +212,12 @@ def _part(cases: Sequence[StoredCase], config: FineTuning) -> Split[StoredCase]:
     """Choose who is trained on; validation patients are the same for every fraction."""
     split = split_cases(cases, config.validation, config.seed)
     return Split(nested_subset(split.train, config.fraction, config.seed), split.validation)
+
+
+def trained_modules(task: FineTuneTask) -> frozenset[str]:
+    """Return the modules of the network of which anything is trained."""
+    weights = task.network.named_parameters()
+    return frozenset(name.partition(".")[0] for name, each in weights if each.requires_grad)
 
 
 def _task(config: FineTuning, base: BaseNetwork, steps: int) -> FineTuneTask:

@@ -96,10 +96,7 @@ class ClipSource(torch.utils.data.Dataset[Any]):
     ) -> None:
         self._prepare = prepare
         self._length, self._seed = length, seed
-        for case in cases:
-            if case.depth < length:
-                msg = f"case '{case.name}' has {case.depth} slices, a clip needs {length}"
-                raise CohortError(f"{msg}; leave the case out or take shorter clips")
+        refuse_short(cases, length)
         found = [(case, _slices_of(case, structures, least_pixels)) for case in cases]
         self._cases = [case for case, marked in found if marked]
         self._marked = [marked for _, marked in found if marked]
@@ -151,6 +148,20 @@ class ClipSource(torch.utils.data.Dataset[Any]):
         high = min(z, self._cases[chosen].depth - self._length)
         start = int(rng.integers(low, high + 1))
         return range(start, start + self._length)
+
+
+def refuse_short(cases: Sequence[StoredCase], length: int) -> None:
+    """Refuse cases that have fewer slices than a clip.
+
+    Raises
+    ------
+    CohortError
+        If there is one; the message names them all.
+    """
+    short = [f"'{case.name}' has {case.depth} slices" for case in cases if case.depth < length]
+    if short:
+        msg = f"case {', '.join(short)}, a clip needs {length}"
+        raise CohortError(f"{msg}; leave such cases out or take shorter clips")
 
 
 class FixedClips(torch.utils.data.Dataset[Any]):

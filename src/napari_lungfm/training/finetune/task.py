@@ -24,6 +24,8 @@ class FineTuneTask(pl.LightningModule):
     patients and logs ``validation/dice``.
     """
 
+    #: What is trained.
+    network: Any  # a torch.nn.Module
     #: See `Prepare`; has to survive pickling.
     prepare: Prepare | None = None
     #: Of an encoder that is not trained.

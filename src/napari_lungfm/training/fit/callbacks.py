@@ -12,6 +12,7 @@ import torch
 from napari_lungfm._core.exceptions import ConfigError
 from napari_lungfm._core.files import write_text
 from napari_lungfm._core.seeding import stable_hash
+from napari_lungfm.training.fit.pace import Pace
 from napari_lungfm.training.fit.settings import FitError, FitListener, FitProgress, FitSettings
 from napari_lungfm.training.lightning_import import Callback, EarlyStopping, pl
 
@@ -93,11 +94,11 @@ class Teller(Callback):
 
     def __init__(self, epochs: int, listener: FitListener | None) -> None:
         self._epochs, self._listener = epochs, listener
-        self._began, self._first, self._steps = 0.0, 0, 0
+        self._pace, self._steps = Pace(), 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to measure the pace."""
-        self._began, self._first = time.perf_counter(), trainer.global_step
+        self._pace = Pace()
         self._steps = int(trainer.estimated_stepping_batches)
 
     def on_train_batch_end(
@@ -118,9 +119,7 @@ class Teller(Callback):
     def _tell(self, trainer: pl.Trainer, *, ended: bool = False) -> None:
         if self._listener is None or not trainer.is_global_zero:
             return
-        done = trainer.global_step - self._first
-        pace = (time.perf_counter() - self._began) / done if done else None
-        left = None if pace is None else pace * max(0, self._steps - trainer.global_step)
+        left = self._pace.left(trainer.global_step, self._steps)
         self._listener(
             FitProgress(
                 trainer.global_step,

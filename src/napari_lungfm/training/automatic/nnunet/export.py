@@ -4,6 +4,7 @@ Images and references are written as axial NIfTI, whatever the orientation of th
 predictions are made on axial volumes too.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -143,6 +144,38 @@ def write_dataset(
     train = sorted(case.identifier for case in split.train)
     aside = sorted(case.identifier for case in split.validation)
     write_json(folder / "splits_final.json", [{"train": train, "val": aside or train}])
+
+
+def remove_other_cases(raw: Path, dataset: str, cases: Sequence[ExportedCase]) -> None:
+    """Remove what was exported of other cohorts and of cases that are none of these.
+
+    nnU-Net takes every folder with the number of our data set for it, and refuses two of them.
+
+    Parameters
+    ----------
+    raw
+        Folder of all data sets.
+    dataset
+        Name of the one that stays.
+    cases
+        Its cases.
+    """
+    own = {case.identifier for case in cases}
+    for folder in raw.glob(f"Dataset{DATASET_ID}_*"):
+        kept = own if folder.name == dataset else set()
+        for said in (folder / "exported").glob("*.json"):
+            if said.stem not in kept:
+                files = (f"imagesTr/{said.stem}_0000{ENDING}", f"labelsTr/{said.stem}{ENDING}")
+                for path in (said, *(folder / name for name in files)):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+        if folder.name != dataset:
+            for name in ("dataset.json", "splits_final.json"):
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()
+            for part in ("imagesTr", "labelsTr", "exported", "."):
+                with contextlib.suppress(OSError):  # other files are nobody's but the user's
+                    (folder / part).rmdir()
 
 
 def _known(folder: Path, identifier: str, mark: str) -> dict[str, str] | None:

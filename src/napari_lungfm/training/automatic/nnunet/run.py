@@ -1,6 +1,5 @@
 """From a configuration of nnU-Net and a cohort to the folder of a trained model."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -37,6 +36,7 @@ from napari_lungfm.training.automatic.nnunet.export import (
     ExportedCase,
     dataset_name,
     export_cohort,
+    remove_other_cases,
     write_dataset,
 )
 from napari_lungfm.training.automatic.nnunet.process import run_worker
@@ -47,6 +47,7 @@ from napari_lungfm.training.automatic.split import (
     split_cases,
     told_of_same_images,
 )
+from napari_lungfm.training.fit.pace import Pace
 from napari_lungfm.training.fit.settings import FitListener, FitProgress, FitSettings
 from napari_lungfm.training.fit.start import FitStart
 
@@ -98,6 +99,7 @@ def train_nnunet(
     split = split_cases(cases, config.validation, config.seed)
     refuse_test_images(cohort, cases, run)
     notes = _begin(config, cases, split, out, device, resume)
+    remove_other_cases(raw.parent, name, cases)
     write_dataset(raw, split, config.targets)
     request = _request(config, name, split, picked, out)
     done = run_worker(request, run, picked, _Teller(config, listener, tell))
@@ -228,7 +230,7 @@ class _Teller:
         self, config: NNUNetTraining, listener: FitListener | None, tell: StageListener
     ) -> None:
         self._config, self._listener, self._tell = config, listener, tell
-        self._began, self._first = 0.0, -1
+        self._pace = Pace()
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "stage":
@@ -239,16 +241,12 @@ class _Teller:
     def _progress(self, event: Mapping[str, Any]) -> FitProgress:
         steps = self._config.epochs * self._config.iterations
         step = int(event["step"])
-        if self._first < 0:
-            self._began, self._first = time.perf_counter(), step
-        done = step - self._first
-        pace = (time.perf_counter() - self._began) / done if done else None
         return FitProgress(
             step,
             steps,
             int(event["epoch"]),
             self._config.epochs,
-            None if pace is None else pace * (steps - step),
+            self._pace.left(step, steps),
             event.get("metrics", {}),
             event["event"] == "epoch",
         )

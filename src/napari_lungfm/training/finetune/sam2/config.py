@@ -169,7 +169,7 @@ class OursRecipe(StockRecipe):
     learning_rate: Positive = 1e-4
     encoder_learning_rate: Positive | None = None
     warm_up: WholeNumber = 20
-    rank: Count = 8
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
     alpha: Positive = 16.0
 
     @property
