@@ -109,7 +109,7 @@ def test_slices_with_too_few_pixels_do_not_count(stored):
 
 
 def test_a_clip_longer_than_a_case_is_refused_by_name(stored):
-    with pytest.raises(CohortError, match="case 'a' has 6 slices, .*a clip needs 8"):
+    with pytest.raises(CohortError, match=r"case 'a' has 6 slices, .*a clip needs 8"):
         ClipSource(stored("a", "b"), ("tumour",), 8, seed=0)
 
 
