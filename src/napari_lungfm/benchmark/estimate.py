@@ -21,6 +21,7 @@ from napari_lungfm.benchmark.plan import (
 )
 from napari_lungfm.benchmark.radii import Radii
 from napari_lungfm.benchmark.records import UnitKey
+from napari_lungfm.benchmark.seen import KnownHashes, refuse_seen
 from napari_lungfm.benchmark.store import RunFolder
 from napari_lungfm.benchmark.training_size import training_size
 from napari_lungfm.benchmark.trainings import Trained, Training, plan_trainings
@@ -189,6 +190,8 @@ def estimate_run(config: BenchmarkConfig, out: Path, *, base: Path) -> Estimate:
     ------
     OutputError
         If the folder, or one above it, is a file.
+    SeenPatientError
+        If a model is to be scored on patients that are named as some it was trained on.
     LungFMError
         If a case's files are not here, or a cohort to train on has no training part.
     """
@@ -196,6 +199,8 @@ def estimate_run(config: BenchmarkConfig, out: Path, *, base: Path) -> Estimate:
     methods, cohorts = config.look_up(base), build_cohorts(config, base)
     folder = RunFolder(Path(out))
     refuse_output_among_inputs(out, cohorts)
+    # By name, and by the images that an earlier call has read.
+    refuse_seen(methods, cohorts, KnownHashes(folder.images_file))
     trainings, trained = _trainings(config, methods, cohorts, folder)
     plan = make_plan(config, methods, cohorts, trained, Radii(folder.radii_file, measure=False).of)
     pending: set[str] = set()

@@ -56,6 +56,14 @@ class ImageHashes:
             write_json(self._file, {"schema_version": _SCHEMA, "images": self._known})
 
 
+class KnownHashes(ImageHashes):
+    """Hashes of images that were read before; nothing is read, nothing is written."""
+
+    def of(self, source: CaseSource) -> str | None:
+        """Return `ImageHashes.known`."""
+        return self.known(source)
+
+
 def refuse_seen(methods: Iterable[Method], cohorts: Sequence[Cohort], images: ImageHashes) -> None:
     """Refuse to score trained models on patients that they have seen, or are going to see.
 
@@ -104,10 +112,11 @@ def _seen_by(
     found = []
     for cohort in scored:
         for source in cohort.test:
-            try:
-                model.refuse_seen(source.name, cohort=cohort.name, image=look(source))
-            except SeenPatientError:
-                found.append(f"'{source.name}' of '{cohort.name}'")
+            patient = model.seen_patient(source.name, cohort=cohort.name, image=look(source))
+            if patient is not None:
+                known = patient.is_named(source.name, cohort.name)
+                there = "" if known else f" (there '{patient.case}' of '{patient.cohort}')"
+                found.append(f"'{source.name}' of '{cohort.name}'{there}")
     return found
 
 

@@ -111,7 +111,7 @@ def model(monkeypatch):
 
 @pytest.fixture
 def run(folder, tmp_path):
-    def call(methods, out="run", base=None, **changes):
+    def call(methods, out="run", base=None, do=run_benchmark, **changes):
         values = {
             "name": "test",
             "structures": ["left lung", "right lung", "tumour"],
@@ -123,7 +123,7 @@ def run(folder, tmp_path):
             "count_macs": False,  # which does the first case twice
         }  # fmt: skip
         config = parse_config(values | changes, base=base or tmp_path)
-        return run_benchmark(config, tmp_path / out, base=base or tmp_path)
+        return do(config, tmp_path / out, base=base or tmp_path)
 
     return call
 

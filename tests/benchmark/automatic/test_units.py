@@ -9,6 +9,7 @@ import pytest
 from napari_lungfm import io
 from napari_lungfm._core.exceptions import ConfigError, UsageError
 from napari_lungfm.benchmark.config import load_config, parse_config
+from napari_lungfm.benchmark.estimate import estimate_run
 from napari_lungfm.benchmark.methods import MethodSpec, look_up_methods
 from napari_lungfm.benchmark.report import print_table, summarise, write_report
 from napari_lungfm.benchmark.report.comparisons import families
@@ -186,12 +187,25 @@ def test_and_by_its_image_under_any_name(run, model, tmp_path, folder, trained):
     ct = io.read_volume(folder / "a.nii.gz")
     seen = (SeenPatient(cohort="o", case="z", part="validation", image=hash_image(ct)),)
     trained(tmp_path / "net", seen=seen)
-    with pytest.raises(SeenPatientError, match="'a' of 'c'"):
+    with pytest.raises(SeenPatientError, match=r"'a' of 'c' \(there 'z' of 'o'\)"):
         run([{"model": "net"}])
     trained(tmp_path / "strange", seen=(seen[0].model_copy(update={"image": "x"}),))
     run([{"model": "strange"}])
     kept = json.loads((tmp_path / "run" / "images.json").read_text())["images"]
     assert hash_image(ct) in kept.values()
+
+
+def test_a_dry_run_refuses_what_it_knows_by_name(run, tmp_path, trained, monkeypatch):
+    from napari_lungfm.benchmark import seen
+
+    monkeypatch.setattr(seen, "hash_image", None)  # to call it would raise
+    named = SeenPatient(cohort="c", case="b", part="train", image="x")
+    trained(tmp_path / "net", seen=(named,))
+    with pytest.raises(SeenPatientError, match=r"trained on .*: 'b' of 'c';"):
+        run([{"model": "net"}], do=estimate_run)
+    trained(tmp_path / "other", seen=(named.model_copy(update={"case": "z"}),))
+    run([{"model": "other"}], do=estimate_run)
+    assert not (tmp_path / "run").exists()
 
 
 def test_images_are_read_once_for_that(run, model, tmp_path, monkeypatch, trained):

@@ -54,6 +54,10 @@ class SeenPatient(_Model):
     part: Literal["train", "validation"]
     image: str
 
+    def is_named(self, case: str, cohort: str | None) -> bool:
+        """Tell whether a case of a cohort has this patient's name; names are a cohort's own."""
+        return cohort == self.cohort and case == self.case
+
 
 class TrainedModel(_Model):
     """All that is known of a trained model without loading it.
@@ -138,16 +142,25 @@ class TrainedModel(_Model):
         SeenPatientError
             If it has; the message names the case and what it was used for.
         """
+        patient = self.seen_patient(case, cohort=cohort, image=image)
+        if patient is not None:
+            used = "trained on" if patient.part == "train" else "chosen by"
+            also = "" if patient.is_named(case, cohort) else f" (there '{patient.case}')"
+            msg = (
+                f"the model '{self.title}' was {used} case '{case}'{also} of cohort "
+                f"'{patient.cohort}'; a score on it would say nothing, leave the case out"
+            )
+            raise SeenPatientError(msg)
+
+    def seen_patient(
+        self, case: str, *, cohort: str | None = None, image: str | None = None
+    ) -> SeenPatient | None:
+        """Return the patient of the training that a case is; see `refuse_seen`."""
         for patient in self.seen:
-            same_name = cohort == patient.cohort and case == patient.case
-            if same_name or (image is not None and image == patient.image):
-                used = "trained on" if patient.part == "train" else "chosen by"
-                also = "" if same_name else f" (there '{patient.case}')"
-                msg = (
-                    f"the model '{self.title}' was {used} case '{case}'{also} of cohort "
-                    f"'{patient.cohort}'; a score on it would say nothing, leave the case out"
-                )
-                raise SeenPatientError(msg)
+            same_image = image is not None and image == patient.image
+            if same_image or patient.is_named(case, cohort):
+                return patient
+        return None
 
     def told_if_seen(self, volume: Volume) -> str | None:
         """Say in a line that the model has seen this very image in its training.
@@ -186,8 +199,7 @@ class TrainedModel(_Model):
         volume
             A CT, as it was read.
         """
-        image = hash_image(volume) if self.seen else ""
-        return next((patient for patient in self.seen if patient.image == image), None)
+        return self.seen_patient("", image=hash_image(volume)) if self.seen else None
 
 
 def hash_image(volume: Volume) -> str:
