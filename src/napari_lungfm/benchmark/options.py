@@ -1,18 +1,15 @@
 """Options of methods, checked while a run is planned: before trainings and without weights."""
 
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
 from napari_lungfm._core.exceptions import LungFMError, UsageError
 from napari_lungfm.models.automatic.postprocessing import parse_steps
-from napari_lungfm.models.automatic.trained import TrainedModel, write_description
 from napari_lungfm.models.foundation.factory import parse_window, parse_zoom
-from napari_lungfm.models.foundation.finetuned import FINE_TUNED, family_of
-from napari_lungfm.models.registry import check_options
+from napari_lungfm.models.foundation.finetuned import family_of
+from napari_lungfm.models.registry import check_options, check_trained_options
 
 if TYPE_CHECKING:  # torch comes with the networks that they describe
     from napari_lungfm.training.automatic.config import AnyTraining
@@ -55,13 +52,9 @@ def check_training_options(
     UsageError
         If there is no such option, or a value is out of bounds or has no meaning.
     """
-    if not options:
-        return
-    # The registry knows a trained model by its description: that of this one is known already.
-    with tempfile.TemporaryDirectory(prefix="napari-lungfm-options-") as folder:
-        write_description(Path(folder), _description(training))
-        check_options(folder, options)
-    _check_values(options)
+    if options:  # torch is imported for what they are
+        check_trained_options(_family(training), training.name, options)
+        _check_values(options)
 
 
 def _check_values(options: Mapping[str, Any]) -> None:
@@ -91,32 +84,11 @@ _CHECKS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
 }
 
 
-def _description(training: "AnyTraining | FineTuning") -> TrainedModel:
-    """Return what the description of a trained model is going to say, as far as it matters."""
+def _family(training: "AnyTraining | FineTuning") -> str:
+    """Return the family that the description of a trained model is going to name."""
     from napari_lungfm.models.automatic.loading import SLICE_NETWORK  # noqa: PLC0415
     from napari_lungfm.models.automatic.nnunet_settings import NNUNET  # noqa: PLC0415
 
     if training.kind == "finetune":
-        family, architecture = family_of(training.recipe.networks), FINE_TUNED
-    elif training.kind == "nnunet":
-        family, architecture = NNUNET, training.architecture
-    else:
-        family, architecture = SLICE_NETWORK, training.network.architecture
-    return TrainedModel(
-        family=family,
-        architecture=architecture,
-        title=training.name,
-        settings={},
-        structures=(),
-        files={},
-        parameters=0,
-        seen=(),
-        cohort="",
-        cohort_hash="",
-        split_hash="",
-        epochs=0,
-        seconds=0.0,
-        code_version="",
-        code_hash="",
-        finished="",
-    )
+        return family_of(training.recipe.networks)
+    return NNUNET if training.kind == "nnunet" else SLICE_NETWORK

@@ -260,6 +260,31 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         factory(**dict(entry.fixed), **checked)
 
 
+def check_trained_options(family: str, title: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that a trained model has not, of one that need not be there yet.
+
+    Parameters
+    ----------
+    family
+        Of its description; see `TrainedModel`.
+    title
+        What messages call it.
+    options
+        Its options.
+
+    Raises
+    ------
+    UsageError
+        If it has no such option, or a value is out of bounds.
+    """
+    card = ModelCard(title, "automatic", 0, "", "")
+    factory = {**_TRAINED_FACTORIES, **_FINE_TUNED_FACTORIES}[family]
+    fixed = (
+        (("folder", ""), ("name", title)) if family in _FINE_TUNED_FACTORIES else (("folder", ""),)
+    )
+    _factory(_Entry(card, factory, fixed, on_device=True), options)
+
+
 def check_weights(name: str, options: Mapping[str, Any]) -> None:
     """Refuse a model whose weights are not stored here, without loading them.
 
