@@ -662,7 +662,7 @@ def test_the_structure_of_a_reference_is_chosen_under_the_slider_and_in_compare(
     assert combo.currentText() == "Heart"
     hand.controller.rename(TUMOUR, "GTV-1")
     hand.settle(0.3)
-    assert combo.currentText() == "GTV-1 (by name)"
+    assert combo.currentText() == "GTV-1"
     hand.viewer.window.remove_dock_widget(compare)
     hand.settle(0.05)
 

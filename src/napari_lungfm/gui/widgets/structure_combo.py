@@ -39,12 +39,12 @@ class StructureCombo(QComboBox):
         chosen
             The one that was chosen by hand, ``None`` for none.
         """
-        automatic = "choose …"
+        automatic, others = "choose …", dict(structures)
         if matched is not None and chosen is None:
-            automatic = f"{structures.get(matched, matched)} (by name)"
+            automatic = others.pop(matched, str(matched))
         elif chosen is not None:
             automatic = "by its name"
-        wanted = [(automatic, None), *((name, v) for v, name in structures.items())]
+        wanted = [(automatic, None), *((name, v) for v, name in others.items())]
         if wanted != [(self.itemText(i), self.itemData(i)) for i in range(self.count())]:
             with QSignalBlocker(self):
                 self.clear()
